@@ -73,3 +73,7 @@ class CheckpointError(RunFolderError):
 
 class ExportError(SignScopeError):
     """An export could not be written."""
+
+
+class UpdateAuditError(SignScopeError):
+    """The optimizer was about to consume another gradient than the recorded one."""

@@ -18,10 +18,15 @@ os.environ.setdefault("QT_LOGGING_RULES", "qt.qpa.*=false")
 os.environ.pop("DISPLAY", None)
 os.environ.pop("WAYLAND_DISPLAY", None)
 
+import hypothesis
 import pytest
 from PySide6.QtCore import QCoreApplication, QEvent, QSettings, QThread
 from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import Shiboken
+
+# Machines differ in speed, and the first example pays for imports: time is not what these tests prove.
+hypothesis.settings.register_profile("signscope", deadline=None)
+hypothesis.settings.load_profile("signscope")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LEAK_WAIT_S = 5.0
