@@ -33,6 +33,11 @@ from core.landmarks.layout import (
 MIN_SHOULDER_WIDTH: Final = 0.02
 """Smallest scale, in fractions of the image: a signer seen from the side must not blow up the rest."""
 
+POSE_CHANNELS: Final = 3
+"""Values of a normalised pose point: x, y, z in the body frame."""
+HAND_CHANNELS: Final = 5
+"""Values of a normalised hand point: x, y in the body frame; x, y, z from the wrist."""
+
 _LOOKS_NORMALIZED_TOLERANCE: Final = 5e-3
 _LOOKS_NORMALIZED_SHARE: Final = 0.9
 
