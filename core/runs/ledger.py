@@ -1,0 +1,402 @@
+"""The ledger of a run: one row a batch, written in groups by a thread that never holds up training.
+
+SQLite in WAL mode, every group one transaction that survives a power cut (synchronous FULL). What a
+row looks like is in core.runs.rows; reading is in core.runs.reader and given here as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from core.errors import LedgerError
+from core.metrics.curve_columns import columns_of, pack
+from core.runs import rows
+from core.runs.reader import LedgerReader, OutcomeCounts
+from core.runs.rows import COUNTED, EPOCHS, EVALUATIONS, EVENTS, META, STEPS, TALLY, Row
+from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
+
+__all__ = ["Ledger", "LedgerReader", "OutcomeCounts"]
+
+GROUP_ROWS = 64
+"""The writer wakes when this many rows wait ..."""
+GROUP_S = 0.25
+"""... or this many seconds after the first of them, whichever comes first."""
+
+_Entry = StepRecord | EpochRecord | RunEventRecord | tuple[int, Evaluation]
+_NEW_TALLY = (1, 0, 0, 0, 0, 0, 0)
+
+
+class Ledger:
+    """The writing end of a ledger; a context manager. Only the holder of the run's lock makes one.
+
+    An existing file is verified and continued, a missing one is made. ``append...`` cost a few
+    microseconds and never wait for the disk. When the writer fails (disk full, folder deleted), the
+    next call of any method raises the LedgerError; the rows are kept and tried again by the next
+    ``flush()``, so a person who freed space loses nothing.
+
+    Args:
+        path: The ledger file; its folder must exist.
+        meta: Facts about the run that the invariants need, such as ``policy`` and ``max_norm``.
+            On an existing file they hold from the next batch on.
+
+    Raises:
+        LedgerError: The file cannot be made or written, is damaged, or is of an unknown format.
+    """
+
+    def __init__(self, path: Path, meta: Mapping[str, str | float] | None = None) -> None:
+        self.path = path
+        self._changed = threading.Condition()
+        self._waiting: list[_Entry] = []
+        self._accepted = 0
+        self._written = 0
+        self._flushing = 0
+        self._closing = False
+        self._failure: LedgerError | None = None
+        self._database_lock = threading.Lock()
+        self._tally: dict[str, int] = {}
+        self._block: list[StepRecord] = []
+        self._connection = self._open(meta or {})
+        self._thread = threading.Thread(target=self._write_groups, name="ledger", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def append(self, record: StepRecord) -> None:
+        """Add one batch. Any thread; the row is kept even when this raises an earlier failure."""
+        self._append(record)
+
+    def append_epoch(self, record: EpochRecord) -> None:
+        """Add one finished epoch and, where it has one, its dev evaluation."""
+        self._append(record)
+        if record.dev is not None:
+            self._append((record.epoch, record.dev))
+
+    def append_evaluation(self, epoch: int, evaluation: Evaluation) -> None:
+        """Add an evaluation made after ``epoch``, other than the dev evaluation of an EpochRecord."""
+        self._append((epoch, evaluation))
+
+    def append_event(self, record: RunEventRecord) -> None:
+        """Add something worth remembering that is not a batch."""
+        self._append(record)
+
+    def flush(self) -> None:
+        """Return when everything appended before is on disk; tries again after a failure.
+
+        Raises:
+            LedgerError: It cannot be written; says how many rows are not on disk.
+        """
+        with self._changed:
+            if self._closing:
+                raise self._closed()
+            self._failure = None
+            target = self._accepted
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(lambda: self._written >= target or self._failure is not None)
+            finally:
+                self._flushing -= 1
+            self._raise_failure()
+
+    def truncate_from(self, step: int, epoch: int) -> None:
+        """Cut what an interrupted run did after its checkpoint: it is about to be made again.
+
+        Batches from ``step`` on, epochs and evaluations from ``epoch`` on, and events after
+        ``step`` are removed, in one transaction.
+        """
+        self.flush()
+        with self._database_lock, self._naming_failures():
+            with _Transaction(self._connection):
+                remove = self._connection.execute
+                remove("DELETE FROM steps WHERE step >= ?", (step,))
+                remove("DELETE FROM curves WHERE first_step + rows > ?", (step,))
+                remove("DELETE FROM epochs WHERE epoch >= ?", (epoch,))
+                remove("DELETE FROM evaluations WHERE epoch >= ?", (epoch,))
+                remove("DELETE FROM events WHERE step > ?", (step,))
+                self._begin_meta_at(step)
+                counts = {
+                    name: self._connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
+                    for name in TALLY.columns[1:]
+                }
+                self._write_tally(counts)
+            self._tally = counts
+            self._block = self._unpacked_steps()
+
+    def close(self) -> None:
+        """Write what waits and close the file; a second call does nothing.
+
+        Raises:
+            LedgerError: Rows could not be written; says how many. The file is closed all the same.
+        """
+        with self._changed:
+            if self._closing:
+                return
+            self._failure = None
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        # A plain single file is easier to copy, and to read from a folder that is read-only. Not
+        # possible while someone reads: then the WAL stays, which is as good.
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 100")
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        self._connection.close()
+        with self._changed:
+            self._raise_failure()
+
+    def _append(self, entry: _Entry) -> None:
+        with self._changed:
+            if self._closing:
+                raise self._closed()
+            self._waiting.append(entry)
+            self._accepted += 1
+            if len(self._waiting) in (1, GROUP_ROWS):
+                self._changed.notify_all()
+            self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        """Tell of a failure with the number of rows that wait now. Called with the lock held."""
+        if self._failure is not None:
+            raise LedgerError(
+                f"{self._failure.what}; {len(self._waiting)} row(s) are not on disk",
+                subject=self._failure.subject,
+                hint=self._failure.hint,
+            ) from self._failure
+
+    def _open(self, meta: Mapping[str, str | float]) -> sqlite3.Connection:
+        fresh = not self.path.exists() or self.path.stat().st_size == 0
+        if not fresh:
+            with LedgerReader(self.path) as reader:
+                reader.verify()
+        with self._naming_failures():
+            connection = sqlite3.connect(
+                self.path, timeout=30.0, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._connection = connection
+                if fresh:
+                    self._create()
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                self._inode = self.path.stat().st_ino
+                row = connection.execute(TALLY.select_sql).fetchone()
+                self._tally = dict(zip(TALLY.columns[1:], row[1:-1], strict=True))
+                self._block = self._unpacked_steps()
+                with _Transaction(connection):
+                    self._add_meta(meta)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _create(self) -> None:
+        with _Transaction(self._connection):
+            for table in (*COUNTED, TALLY):
+                self._connection.execute(table.create_sql)
+            self._connection.execute(rows.CURVES_SQL)
+            self._connection.execute(TALLY.insert_sql, TALLY.sealed(_NEW_TALLY))
+            self._connection.execute(f"PRAGMA application_id = {rows.APPLICATION_ID}")
+            self._connection.execute(f"PRAGMA user_version = {rows.SCHEMA_VERSION}")
+
+    def _add_meta(self, meta: Mapping[str, str | float]) -> None:
+        found = self._connection.execute("SELECT key, value FROM meta ORDER BY id")
+        known = dict(found.fetchall())
+        count = self._tally["meta"]
+        for key, value in meta.items():
+            if known.get(key) != str(value):
+                count += 1
+                row = (count, self._tally["steps"] if known else 0, key, str(value))
+                self._connection.execute(META.insert_sql, META.sealed(row))
+        self._tally["meta"] = count
+        self._write_tally(self._tally)
+
+    def _begin_meta_at(self, step: int) -> None:
+        """Let facts that were to hold from a later batch on hold from ``step`` on."""
+        later = self._connection.execute(
+            f"{META.select_sql} WHERE from_step > ? ORDER BY id", (step,)
+        ).fetchall()
+        self._connection.execute("DELETE FROM meta WHERE from_step > ?", (step,))
+        self._connection.executemany(
+            META.insert_sql, [META.sealed((number, step, *rest)) for number, _, *rest, _ in later]
+        )
+
+    def _unpacked_steps(self) -> list[StepRecord]:
+        """The newest batches that no full row of ``curves`` covers yet."""
+        start = self._connection.execute("SELECT max(first_step + rows) FROM curves").fetchone()[0]
+        found = self._connection.execute(
+            f"{STEPS.select_sql} WHERE step >= ? ORDER BY step", (start or 0,)
+        )
+        return [rows.step_record(row) for row in found]
+
+    def _write_groups(self) -> None:
+        """The writer thread: until closed, write what waits whenever a group is due."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._due)
+                if not self._closing and not self._flushing and len(self._waiting) < GROUP_ROWS:
+                    self._changed.wait_for(
+                        lambda: self._closing or self._flushing or len(self._waiting) >= GROUP_ROWS,
+                        GROUP_S,
+                    )
+                group = list(self._waiting)
+                closing = self._closing
+            failure = self._try_to_write(group)
+            with self._changed:
+                if failure is None:
+                    del self._waiting[: len(group)]
+                    self._written += len(group)
+                else:
+                    self._failure = failure
+                self._changed.notify_all()
+                if closing:
+                    return
+
+    def _due(self) -> bool:
+        return self._closing or (bool(self._waiting) and self._failure is None)
+
+    def _try_to_write(self, group: list[_Entry]) -> LedgerError | None:
+        if not group:
+            return None
+        try:
+            with self._database_lock, self._naming_failures():
+                self._check_place()
+                self._write(group)
+        except LedgerError as failure:
+            return failure
+        return None
+
+    def _write(self, group: list[_Entry]) -> None:
+        """Write ``group`` in one transaction; after a failure nothing of it is there."""
+        tally = dict(self._tally)
+        batches = [entry for entry in group if isinstance(entry, StepRecord)]
+        block = self._block + batches
+        with _Transaction(self._connection):
+            self._connection.executemany(
+                STEPS.insert_sql, [STEPS.sealed(rows.step_row(record)) for record in batches]
+            )
+            tally["steps"] += len(batches)
+            while len(block) >= rows.CURVE_BLOCK:
+                self._write_block(block[: rows.CURVE_BLOCK])
+                del block[: rows.CURVE_BLOCK]
+                tally["curves"] += 1
+            for entry in group:
+                if not isinstance(entry, StepRecord):
+                    self._write_other(entry, tally)
+            self._write_tally(tally)
+        self._tally = tally
+        self._block = block
+
+    def _write_block(self, records: list[StepRecord]) -> None:
+        data = pack(columns_of(records))
+        first, count = records[0].step, len(records)
+        self._connection.execute(
+            "INSERT INTO curves VALUES (?, ?, ?, ?)",
+            (first, count, data, rows.block_checksum(first, count, data)),
+        )
+
+    def _write_other(
+        self, entry: EpochRecord | RunEventRecord | tuple[int, Evaluation], tally: dict[str, int]
+    ) -> None:
+        row: Row
+        if isinstance(entry, EpochRecord):
+            table, row = EPOCHS, rows.epoch_row(entry)
+        elif isinstance(entry, RunEventRecord):
+            number = self._next_number("events")
+            table, row = EVENTS, rows.event_row(number, entry)
+        else:
+            number = self._next_number("evaluations")
+            table, row = EVALUATIONS, rows.evaluation_row(number, *entry)
+        self._connection.execute(table.insert_sql, table.sealed(row))
+        tally[table.name] += 1
+
+    def _next_number(self, table: str) -> int:
+        found: int = self._connection.execute(
+            f"SELECT coalesce(max(id), 0) + 1 FROM {table}"
+        ).fetchone()[0]
+        return found
+
+    def _write_tally(self, counts: Mapping[str, int]) -> None:
+        row = TALLY.sealed((1, *(counts[name] for name in TALLY.columns[1:])))
+        self._connection.execute(TALLY.insert_sql.replace("INSERT", "INSERT OR REPLACE", 1), row)
+
+    def _closed(self) -> LedgerError:
+        return LedgerError(
+            "The ledger is closed", subject=str(self.path), hint="Open the run again to go on."
+        )
+
+    @contextlib.contextmanager
+    def _naming_failures(self) -> Iterator[None]:
+        """Turn whatever goes wrong with the file into a LedgerError."""
+        try:
+            yield
+        except LedgerError:
+            raise
+        except Exception as error:
+            raise _write_failure(self.path, error) from error
+
+    def _check_place(self) -> None:
+        """A deleted file would take rows without complaint until it is closed: look for it by name."""
+        if self.path.stat().st_ino != self._inode:
+            raise FileNotFoundError(f"another file is now at {os.fspath(self.path)}")
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK when the block or the commit fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        except BaseException:
+            kind = BaseException
+            raise
+        finally:
+            if kind is not None and self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+
+
+def _write_failure(path: Path, error: Exception) -> LedgerError:
+    name = str(getattr(error, "sqlite_errorname", ""))
+    if isinstance(error, FileNotFoundError) or not path.parent.is_dir():
+        what, hint = "The run folder is gone", "Put it back, or stop the run."
+    elif name == "SQLITE_FULL":
+        what, hint = "The disk is full", "Free space on the disk of the run, then resume."
+    elif name.startswith("SQLITE_READONLY") or isinstance(error, PermissionError):
+        what, hint = "The ledger is read-only", "Make the run folder writable, then resume."
+    elif name.startswith("SQLITE_CONSTRAINT"):
+        what = f"A row contradicts one that the ledger has ({error})"
+        hint = "Stop the run and resume it from its checkpoint."
+    elif name in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+        what, hint = "Another program is writing to the ledger", "Close it there, then resume."
+    else:
+        what = f"The ledger cannot be written ({error})"
+        hint = "Check the disk of the run, then resume."
+    return LedgerError(what, subject=str(path), hint=hint)

@@ -1,0 +1,421 @@
+import dataclasses
+import math
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.errors import LedgerError
+from core.metrics.curve_columns import OUTCOMES
+from core.runs.ledger import Ledger, LedgerReader, OutcomeCounts
+from core.runs.rows import CURVE_BLOCK
+from core.training.records import EventKind, Outcome, RunEventRecord, StepRecord
+from tests.unit.made_records import (
+    MAX_NORM,
+    make_epoch,
+    make_evaluation,
+    make_step,
+    non_finite_step,
+    same_records,
+)
+
+META: dict[str, str | float] = {"policy": "clip", "max_norm": MAX_NORM}
+
+
+def write(path: Path, steps: list[StepRecord], *, epochs: int = 0) -> None:
+    with Ledger(path, META) as ledger:
+        for record in steps:
+            ledger.append(record)
+        for epoch in range(1, epochs + 1):
+            ledger.append_epoch(make_epoch(epoch, steps))
+        ledger.append_event(RunEventRecord(len(steps), EventKind.FINISHED, "done", 1.0))
+
+
+def mixed_steps() -> list[StepRecord]:
+    steps = [make_step(step) for step in range(30)]
+    steps[3] = non_finite_step(3)
+    steps[7] = make_step(7, pre=math.inf, outcome=Outcome.SKIPPED_NON_FINITE_GRADIENT)
+    steps[12] = make_step(12, loss=math.nan, pre=math.nan, outcome=Outcome.FAILED_OUT_OF_MEMORY)
+    steps[21] = make_step(21, pre=345.05)
+    return steps
+
+
+def test_everything_written_reads_back_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = mixed_steps()
+    event = RunEventRecord(4, EventKind.CHECKPOINT, "ein Häkchen \udcff", 3.5)
+    epochs = [make_epoch(epoch, steps) for epoch in (1, 2, 3)]
+    with Ledger(path, META) as ledger:
+        for record in steps:
+            ledger.append(record)
+        for epoch in epochs:
+            ledger.append_epoch(epoch)
+        ledger.append_event(event)
+        ledger.append_evaluation(3, make_evaluation("test"))
+    with LedgerReader(path) as reader:
+        assert same_records(reader.steps(), steps)
+        assert same_records(reader.steps(5, 8), steps[5:9])
+        assert reader.step(99) is None
+        assert reader.last_step() == 29
+        assert reader.step_count() == 30
+        assert reader.epochs() == epochs
+        assert reader.evaluations()[-1] == (3, make_evaluation("test"))
+        assert reader.events() == [dataclasses.replace(event, text="ein Häkchen ?")]
+        assert reader.meta() == {"policy": "clip", "max_norm": "1.0"}
+        assert reader.check_invariants() == []
+        reader.verify()
+
+
+def test_counts_are_those_of_the_records(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = mixed_steps()
+    write(path, steps)
+    with LedgerReader(path) as reader:
+        for epoch in (None, 1, 2, 3, 4):
+            rows = [record for record in steps if epoch in (None, record.epoch)]
+            assert reader.counts(epoch) == OutcomeCounts(
+                batches=len(rows),
+                applied=sum(record.outcome.applied for record in rows),
+                clipped=sum(record.clipped for record in rows),
+                non_finite=sum(record.outcome.non_finite for record in rows),
+                large=sum(record.large for record in rows),
+                skipped_by_policy=0,
+                out_of_memory=sum(
+                    record.outcome is Outcome.FAILED_OUT_OF_MEMORY for record in rows
+                ),
+            )
+        finite = [record.loss for record in steps[:10] if math.isfinite(record.loss)]
+        assert reader.mean_loss(1) == math.fsum(finite) / len(finite)
+        assert math.isnan(reader.mean_loss(4))
+
+
+def test_columns_give_all_rows_in_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = mixed_steps()
+    write(path, steps)
+    with LedgerReader(path) as reader:
+        chunks = list(reader.columns(["loss", "outcome", "frames", "sample_ids"], start=2, chunk=7))
+        with pytest.raises(ValueError, match="no_such"):
+            next(reader.columns(["no_such"]))
+    loss = np.concatenate([chunk["loss"] for chunk in chunks])
+    assert np.array_equal(loss, [record.loss for record in steps[2:]], equal_nan=True)
+    codes = np.concatenate([chunk["outcome"] for chunk in chunks])
+    assert [OUTCOMES[code] for code in codes] == [record.outcome for record in steps[2:]]
+    assert chunks[0]["sample_ids"][0].startswith('["clip-2"')
+
+
+def test_flush_makes_rows_visible_to_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    count = (
+        "import sys; from pathlib import Path; from core.runs.ledger import LedgerReader;"
+        "r = LedgerReader(Path(sys.argv[1])); print(r.counts().batches, len(r.steps()))"
+    )
+    with Ledger(path, META) as ledger:
+        for step in range(5):
+            ledger.append(make_step(step))
+        ledger.flush()
+        seen = subprocess.run(
+            [sys.executable, "-c", count, str(path)], capture_output=True, text=True, check=True
+        )
+    assert seen.stdout.split() == ["5", "5"]
+
+
+def test_a_group_is_written_without_a_flush(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, META) as ledger, LedgerReader(path) as reader:
+        ledger.append(make_step(0))
+        with ledger._changed:
+            assert ledger._changed.wait_for(lambda: ledger._written == 1, 20.0)
+        assert reader.last_step() == 0
+
+
+def test_a_ledger_is_continued_and_curves_join(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = [make_step(step, batches_per_epoch=500) for step in range(2 * CURVE_BLOCK + 100)]
+    write(path, steps[: CURVE_BLOCK + 50])
+    write(path, steps[CURVE_BLOCK + 50 :])
+    with LedgerReader(path) as reader:
+        loss = np.concatenate([block["loss"] for block in reader.curves()])
+        assert np.array_equal(loss, np.array([record.loss for record in steps], np.float32))
+        assert [event.step for event in reader.events()] == [CURVE_BLOCK + 50, CURVE_BLOCK + 50]
+        assert reader._tally()["curves"] == 2
+        missing = reader.check_invariants()
+    assert missing == [f"Epoch {epoch} was finished but has no row." for epoch in range(1, 5)]
+
+
+@pytest.mark.parametrize("cut", [0, 7, CURVE_BLOCK, CURVE_BLOCK + 3])
+def test_truncation_and_redoing_leave_no_trace(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "ledger.sqlite"
+    per_epoch = 400
+    steps = [make_step(step, batches_per_epoch=per_epoch) for step in range(CURVE_BLOCK + 500)]
+    epoch = cut // per_epoch + 1
+    write(path, steps, epochs=3)
+    with Ledger(path, META) as ledger:
+        ledger.append_event(RunEventRecord(cut, EventKind.PAUSED, "kept", 1.0))
+        ledger.truncate_from(cut, epoch)
+        for record in steps[cut:]:
+            ledger.append(record)
+        for number in range(epoch, 4):
+            ledger.append_epoch(make_epoch(number, steps))
+    with LedgerReader(path) as reader:
+        assert same_records(reader.steps(), steps)
+        assert [record.epoch for record in reader.epochs()] == [1, 2, 3]
+        assert [event.text for event in reader.events()] == ["kept"]
+        assert reader.check_invariants() == []
+        reader.verify()
+
+
+def test_a_changed_max_norm_holds_from_where_the_run_went_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(10)])
+    with Ledger(path, {"policy": "clip", "max_norm": 50.0}) as ledger:
+        ledger.truncate_from(5, 1)
+        for step in range(5, 10):
+            record = make_step(step, pre=100.0)
+            ledger.append(dataclasses.replace(record, grad_norm_post=50.0, clip_coef=0.5))
+    with LedgerReader(path) as reader:
+        assert reader.meta()["max_norm"] == "50.0"
+        assert [stretch[:2] for stretch in reader.meta_stretches()] == [(0, 4), (5, 1 << 62)]
+        assert reader.check_invariants() == []
+
+
+@pytest.mark.parametrize(
+    ("step", "changes", "sentence"),
+    [
+        (5, {"batch_idx": 9}, "not the next batch"),
+        (5, {"loss": math.nan}, "not finite"),
+        (5, {"grad_norm_post": 1.01}, "longer than max_norm"),
+        (5, {"grad_norm_post": 0.9}, "times clip_coef"),
+        (5, {"clip_coef": 0.5, "grad_norm_pre": 2.01, "grad_norm_post": 1.005}, "longer than"),
+        (5, {"clip_coef": 0.1, "grad_norm_pre": 2.0, "grad_norm_post": 0.2}, "clip_coef is not"),
+        (5, {"outcome": Outcome.SKIPPED_NON_FINITE_LOSS}, "its numbers are finite"),
+        (5, {"outcome": Outcome.SKIPPED_BY_POLICY}, "says applied = 10, its rows say 9"),
+        (5, {"loss": 3.0}, "avg_loss"),
+    ],
+)
+def test_each_broken_invariant_is_told(
+    tmp_path: Path, step: int, changes: dict[str, object], sentence: str
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    sound = [make_step(number) for number in range(20)]
+    steps = list(sound)
+    steps[step] = dataclasses.replace(sound[step], **changes)  # type: ignore[arg-type]
+    with Ledger(path, META) as ledger:
+        for record in steps:
+            ledger.append(record)
+        for epoch in (1, 2):
+            ledger.append_epoch(make_epoch(epoch, sound))
+    with LedgerReader(path) as reader:
+        assert any(sentence in told for told in reader.check_invariants())
+
+
+def test_a_gap_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step, batches_per_epoch=100) for step in (0, 1, 3)])
+    with LedgerReader(path) as reader:
+        assert "Step 3 does not follow the step before it." in reader.check_invariants()
+
+
+def test_the_same_step_twice_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", META)
+    ledger.append(make_step(0))
+    ledger.append(make_step(0))
+    with pytest.raises(LedgerError, match="contradicts") as caught:
+        ledger.flush()
+    assert "2 row(s) are not on disk" in str(caught.value)
+    with pytest.raises(LedgerError):
+        ledger.close()
+
+
+def test_a_full_disk_loses_nothing_once_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, META)
+    ledger.append(make_step(0))
+    ledger.flush()
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")  # answers as a full disk does
+    for step in range(1, 200):
+        try:
+            ledger.append(make_step(step))
+        except LedgerError as error:  # as soon as the writer has told; the row is kept all the same
+            assert "disk is full" in str(error)
+    with pytest.raises(LedgerError, match="disk is full; 199 row") as caught:
+        ledger.flush()
+    assert caught.value.subject == str(path)
+    assert "Free space" in caught.value.hint
+    with LedgerReader(path) as reader:
+        assert reader.step_count() == 1
+    ledger._connection.execute("PRAGMA max_page_count = 1000000")
+    ledger.flush()
+    ledger.close()
+    with LedgerReader(path) as reader:
+        reader.verify()
+        assert len(reader.steps()) == 200
+
+
+def test_closing_on_a_full_disk_says_what_is_lost(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", META)
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    for step in range(50):
+        ledger.append(make_step(step))
+    with pytest.raises(LedgerError, match="disk is full; 50 row"):
+        ledger.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "ledger"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps open files in place")
+def test_a_deleted_run_folder_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ledger = Ledger(folder / "ledger.sqlite", META)
+    shutil.rmtree(folder)
+    ledger.append(make_step(0))
+    with pytest.raises(LedgerError, match="run folder is gone; 1 row"):
+        ledger.flush()
+    with pytest.raises(LedgerError, match="run folder is gone"):
+        ledger.append(make_step(1))
+    with pytest.raises(LedgerError, match="2 row"):
+        ledger.close()
+
+
+def test_a_read_only_ledger_is_named(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", META)
+    ledger._connection.execute("PRAGMA query_only = ON")
+    ledger.append(make_step(0))
+    with pytest.raises(LedgerError, match="read-only"):
+        ledger.flush()
+    with pytest.raises(LedgerError):
+        ledger.close()
+
+
+def test_a_closed_ledger_takes_nothing(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.sqlite", META)
+    ledger.close()
+    ledger.close()
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.append(make_step(0))
+    with pytest.raises(LedgerError, match="closed"):
+        ledger.flush()
+
+
+def test_wrong_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="no ledger"):
+        LedgerReader(tmp_path / "missing.sqlite")
+    text = tmp_path / "text.sqlite"
+    text.write_text("this is no database" * 100)
+    with pytest.raises(LedgerError):
+        LedgerReader(text)
+    with pytest.raises(LedgerError):
+        Ledger(text)
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(LedgerError, match="not a ledger"):
+        LedgerReader(other)
+    newer = tmp_path / "newer.sqlite"
+    write(newer, [make_step(0)])
+    with sqlite3.connect(newer) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    with pytest.raises(LedgerError, match="format 7"):
+        LedgerReader(newer)
+    with pytest.raises(LedgerError, match="format 7"):
+        Ledger(newer)
+
+
+def test_a_finished_ledger_is_one_file_that_a_read_only_folder_gives(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(0)])
+    assert [file.name for file in tmp_path.iterdir()] == ["ledger.sqlite"]
+    tmp_path.chmod(0o555)
+    try:
+        with LedgerReader(path) as reader:
+            assert len(reader.steps()) == 1
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_vanished_and_changed_rows_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(20)], epochs=2)
+    for statement, error in (
+        ("UPDATE steps SET loss = 1.0 WHERE step = 4", "row 4 of steps"),
+        ("UPDATE steps SET loss = NULL WHERE step = 4", "row 4 of steps"),
+        ("UPDATE steps SET loss = 'x' WHERE step = 4", "row 4 of steps"),
+        ("DELETE FROM steps WHERE step = 19", "19 rows, 20 were"),
+        ("UPDATE tally SET steps = 19", "count of its rows"),
+        ("UPDATE epochs SET applied = 3 WHERE epoch = 1", "row 1 of epochs"),
+    ):
+        copy = tmp_path / "copy.sqlite"
+        shutil.copy(path, copy)
+        with sqlite3.connect(copy) as connection:
+            connection.execute(statement)
+        connection.close()
+        with LedgerReader(copy) as reader, pytest.raises(LedgerError, match=error):
+            reader.verify()
+        with pytest.raises(LedgerError, match=error):
+            Ledger(copy)
+
+
+def load(path: Path) -> str:
+    """Everything that a ledger says."""
+    with LedgerReader(path) as reader:
+        reader.verify()
+        curves = [
+            sorted((name, column.tobytes()) for name, column in block.items())
+            for block in reader.curves()
+        ]
+        return repr(
+            (
+                reader.steps(),
+                reader.epochs(),
+                reader.events(),
+                reader.evaluations(),
+                reader.meta(),
+                reader.counts(),
+                reader.counts(2),
+                reader.mean_loss(1),
+                curves,
+            )
+        )
+
+
+@pytest.mark.parametrize("rounds", [300, pytest.param(10_000, marks=pytest.mark.soak)])
+def test_damaged_bytes_are_an_error_or_change_nothing(tmp_path: Path, rounds: int) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = [make_step(step, batches_per_epoch=600) for step in range(CURVE_BLOCK + 40)]
+    write(path, steps, epochs=1)
+    whole = path.read_bytes()
+    truth = load(path)
+    random = np.random.default_rng(7)
+    damaged = tmp_path / "damaged.sqlite"
+    refused = 0
+    for number in range(rounds):
+        content = bytearray(whole)
+        how = number % 4
+        place = int(random.integers(len(content)))
+        if how == 0:
+            content[place] ^= 1 << int(random.integers(8))
+        elif how == 1:
+            length = int(random.integers(1, 64))
+            content[place : place + length] = random.bytes(length)[: len(content) - place]
+        elif how == 2:
+            del content[place:]
+        else:
+            end = min(place + int(random.integers(1, 4096)), len(content))
+            content[place:end] = bytes(end - place)
+        damaged.write_bytes(content)
+        try:
+            found = load(damaged)
+        except LedgerError:
+            refused += 1
+        else:
+            assert found == truth, f"round {number}: damage at byte {place} was believed"
+    assert refused > rounds / 2
