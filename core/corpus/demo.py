@@ -26,7 +26,6 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
-from core.config import DEMO_CORPUS
 from core.corpus.store import Corpus, CorpusWriter, Sample
 from core.errors import CorpusError
 from core.landmarks import layout
@@ -234,11 +233,6 @@ def ensure_demo_corpus(progress: Callable[[int, int], None] | None = None) -> Pa
             hint="Check free space and permissions, or name another folder in SIGNSCOPE_CORPORA.",
         ) from error
     return path
-
-
-def open_corpus(corpus: str) -> Corpus:
-    """Open what ``DataConfig.corpus`` names: a folder, or "demo", which is made when it is missing."""
-    return Corpus.open(ensure_demo_corpus() if corpus == DEMO_CORPUS else Path(corpus).expanduser())
 
 
 def _usable(path: Path) -> bool:
