@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import platform
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core.config import RunConfig, config_to_toml
 from core.corpus.store import Corpus
 from core.training.checkpoint import CheckpointState
+from core.version import VERSION
 
 _CODE_FOLDERS = ("corpus", "landmarks", "model", "training")
 
@@ -20,11 +21,11 @@ _CODE_FOLDERS = ("corpus", "landmarks", "model", "training")
 def versions() -> dict[str, str]:
     """Give the versions that can change the numbers of a run."""
     return {
-        "signscope": metadata.version("signscope"),
+        "signscope": VERSION,
         "code": code_fingerprint(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": metadata.version("numpy"),
+        "numpy": np.__version__,
     }
 
 

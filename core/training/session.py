@@ -51,6 +51,7 @@ class TrainingJob:
         checkpoint: File name within the run's checkpoints to resume from; None takes the newest.
         accept_changes: Resume although corpus, settings, code or machine differ from the checkpoint's.
         policy: Only a replay gives one; normal training always clips and always applies.
+        max_steps: End the run, evaluated, after this many batches; None trains all epochs.
     """
 
     config: RunConfig
@@ -59,6 +60,7 @@ class TrainingJob:
     checkpoint: str | None = None
     accept_changes: bool = False
     policy: UpdatePolicy | None = None
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,7 @@ def _train(
     checkpoint, rows = _position(job, folder, corpus, threads, mode)
     started_s = time.monotonic()
     with contextlib.ExitStack() as stack:
-        ledger = Ledger(
-            folder.ledger_path,
-            meta={
-                "policy": policy.name,
-                "max_norm": "" if policy.max_norm is None else repr(policy.max_norm),
-            },
-        )
+        ledger = Ledger(folder.ledger_path, meta=_ledger_meta(policy))
         stack.callback(ledger.close)
         checkpoints = CheckpointStore(
             folder.checkpoints_dir, job.config.checkpoint.keep, before_write=ledger.flush
@@ -174,6 +170,7 @@ def _train(
             checkpoints=checkpoints,
             observers=[log, *observers],
             provenance=provenance,
+            max_steps=job.max_steps,
         )
         if checkpoint is None:
             write_atomically(folder.config_path, config_to_toml(job.config).encode())
@@ -254,8 +251,13 @@ def _position(
                 subject=str(folder.ledger_path),
                 hint="Resume from an older checkpoint with --checkpoint NAME.",
             )
-        rows = reader.steps(state.step - state.batch_idx, state.step)
+        rows = reader.steps(state.step - state.batch_idx, state.step - 1) if state.batch_idx else []
     return checkpoint, rows
+
+
+def _ledger_meta(policy: UpdatePolicy) -> dict[str, str | float]:
+    bound = {} if policy.max_norm is None else {"max_norm": policy.max_norm}
+    return {"policy": policy.name, **bound}
 
 
 def _tell_unalignable(trainer: Trainer, data: TrainingData) -> None:

@@ -64,6 +64,7 @@ class Trainer:
         checkpoints: Gets every checkpoint.
         observers: Get every record after the ledger.
         provenance: Fields of a checkpoint that do not change during a run.
+        max_steps: Batches after which the run ends as if its epochs were done; None for no limit.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Trainer:
         checkpoints: CheckpointStore,
         observers: Sequence[TrainingObserver],
         provenance: Mapping[str, object],
+        max_steps: int | None = None,
     ) -> None:
         self._config = config
         self._data = data
@@ -95,6 +97,7 @@ class Trainer:
         self.best_wer = math.inf
         self._non_finite_streak = 0
         self._tally = Tally()
+        self._max_steps = max_steps
         self._total_steps = config.optim.epochs * data.batches_per_epoch
         self._last_checkpoint_s = time.monotonic()
 
@@ -119,7 +122,7 @@ class Trainer:
         """Train until the last epoch is done (True) or a stop was asked for (False)."""
         for observer in self._observers:
             observer.on_run(self._config.optim.epochs, self._data.batches_per_epoch)
-        while self.epoch <= self._config.optim.epochs:
+        while self.epoch <= self._config.optim.epochs and not self._at_limit():
             if not self._train_epoch():
                 self.save_checkpoint()
                 return False
@@ -158,6 +161,8 @@ class Trainer:
                 self._record_step(self._train_batch(batch, data_s))
                 if not self._at_batch_boundary():
                     return False
+                if self._at_limit():
+                    break
                 waiting_since_s = time.perf_counter()
         return self._finish_epoch(started_s)
 
@@ -165,7 +170,6 @@ class Trainer:
         dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
         if dev is None:
             return False
-        self._ledger.append_evaluation(self.epoch, dev)
         record = self._tally.epoch_record(
             self.epoch, duration_s=time.monotonic() - started_s, wall_time=time.time(), dev=dev
         )
@@ -179,6 +183,9 @@ class Trainer:
         self.best_wer = min(dev.errors.wer, self.best_wer)
         self.save_checkpoint(best=improved)
         return True
+
+    def _at_limit(self) -> bool:
+        return self._max_steps is not None and self.step >= self._max_steps
 
     # ------------------------------------------------------------------ one batch
 
