@@ -46,7 +46,7 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "outcome": np.dtype("u1"),  # index into OUTCOMES
     "clipped": np.dtype("u1"),  # 1 where clipping made the gradient smaller
 }
-"""Every column and its type: 62 bytes a step together."""
+"""Every column and its type: 58 bytes a step together."""
 
 _NUMBERS = ("step", "epoch", "wall_time", *FLOAT_COLUMNS)
 _numbers_of = attrgetter(*_NUMBERS)
