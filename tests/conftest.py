@@ -20,7 +20,7 @@ os.environ.pop("WAYLAND_DISPLAY", None)
 
 import hypothesis
 import pytest
-from PySide6.QtCore import QCoreApplication, QEvent, QSettings, QThread
+from PySide6.QtCore import QCoreApplication, QEvent, QThread
 from PySide6.QtWidgets import QApplication, QWidget
 from shiboken6 import Shiboken
 
@@ -50,11 +50,9 @@ def find_real_data() -> Path | None:
 
 def missing_models() -> str:
     """Say which required landmark models are not verified in the cache; empty when all are."""
-    from core.landmarks.models import model_status
+    from core.landmarks import models
 
-    return ", ".join(
-        status.name for status in model_status() if status.required and not status.verified
-    )
+    return ", ".join(models.missing_models())
 
 
 def has_cuda() -> bool:
@@ -124,10 +122,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs, corpora and window settings of this test alone; the landmark models stay shared."""
     monkeypatch.setenv("SIGNSCOPE_RUNS", str(tmp_path / "own" / "runs"))
     monkeypatch.setenv("SIGNSCOPE_CORPORA", str(tmp_path / "own" / "corpora"))
-    settings = tmp_path / "own" / "settings"
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(settings))
-    for kind in (QSettings.Format.NativeFormat, QSettings.Format.IniFormat):
-        QSettings.setPath(kind, QSettings.Scope.UserScope, str(settings))
+    monkeypatch.setenv("SIGNSCOPE_SETTINGS", str(tmp_path / "own" / "settings.ini"))
 
 
 # ---------------------------------------------------------------- what a test may not leave

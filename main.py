@@ -1,0 +1,519 @@
+"""SignScope's command line, and the place where its parts are put together.
+
+Without a command the window opens. Every command imports what it needs when it runs, so that help is
+quick and the window is up before torch is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.extras import SubcommandApp
+
+from core.errors import ConfigError, ModelFileError, SignScopeError
+
+if TYPE_CHECKING:
+    from core.config import RunConfig
+    from core.training.policy import UpdatePolicy
+
+EXIT_UNEXPECTED = 1
+EXIT_EXPLAINED = 2
+EXIT_PAUSED_ITSELF = 3
+NO_DISPLAY_EPOCHS = 3
+
+commands = SubcommandApp()
+
+OptionalPath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+OptionalInt = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Settings = UseAppendAction[
+    Annotated[tuple[str, ...], arg(metavar="KEY=VALUE", help_behavior_hint="")]
+]
+Text = Annotated[str, arg(metavar="TEXT", help_behavior_hint="")]
+
+
+# ---------------------------------------------------------------- window
+
+
+@commands.command(is_default=True)
+def window(
+    camera: Text = "",
+    corpus: Text = "",
+    run: OptionalPath = None,
+    config: OptionalPath = None,
+) -> int:
+    """Open the window (what happens without a command).
+
+    Args:
+        camera: Camera number, video file or folder of images for the preview, switched on at once.
+        corpus: Folder of the corpus to offer for training, or 'demo'.
+        run: Run folder to show.
+        config: TOML file with the settings to begin with.
+    """
+    from core.system_libraries import check_system_libraries, display_available
+
+    if not display_available():
+        return _train_without_window(corpus, config)
+    check_system_libraries()
+    from app.application import WindowOptions, run_application
+
+    settings = _settings(config, corpus=corpus) if config or corpus else None
+    return run_application(WindowOptions(camera=camera or None, run=run, config=settings))
+
+
+def _train_without_window(corpus: str, config: Path | None) -> int:
+    print(
+        "No display: the window cannot open (a desktop session, `ssh -X`, or "
+        "`xvfb-run -a python main.py` would open it); training in this terminal instead, "
+        f"{NO_DISPLAY_EPOCHS} epochs.",
+        flush=True,
+    )
+    return train(config=config, corpus=corpus, epochs=None if config else NO_DISPLAY_EPOCHS)
+
+
+# ---------------------------------------------------------------- training
+
+
+@commands.command
+def train(
+    config: OptionalPath = None,
+    corpus: Text = "",
+    out: OptionalPath = None,
+    resume: OptionalPath = None,
+    checkpoint: Text = "",
+    accept_changes: bool = False,
+    name: Text = "",
+    epochs: OptionalInt = None,
+    seed: OptionalInt = None,
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"] | None,
+        arg(metavar="{auto,cuda,mps,cpu}", help_behavior_hint=""),
+    ] = None,
+    set: Settings = (),
+    max_steps: OptionalInt = None,
+    every: int = 1,
+) -> int:
+    """Train in this terminal. Ctrl-C stops with a checkpoint, a second Ctrl-C ends at once.
+
+    Args:
+        config: TOML file with settings; docs/settings.md lists them all.
+        corpus: Folder of a corpus, or 'demo' for the built-in synthetic one.
+        out: Folder in which the run's own folder is made.
+        resume: Run folder to go on with, with its own settings.
+        checkpoint: With --resume: file name of the checkpoint to go on from, instead of the newest.
+        accept_changes: With --resume: go on although corpus, settings, code or machine have changed.
+        name: Name of the run.
+        epochs: Passes over the training sentences.
+        seed: Seed of weights, sentences and augmentation.
+        device: Where to compute.
+        set: Any other setting, such as data.batch_size=8; may be given several times.
+        max_steps: End after this many batches.
+        every: Print each so many batches; batches that were not applied are always printed.
+    """
+    from core.paths import runs_dir
+
+    if resume is not None:
+        resume = _run_folder(resume)
+        if config or out:
+            raise ConfigError(
+                "A resumed run has its own folder and settings",
+                subject="--config and --out",
+                hint="Leave them out with --resume, or start a new run without it.",
+            )
+    elif checkpoint or accept_changes:
+        raise ConfigError(
+            "These options belong to a resumed run",
+            subject="--checkpoint and --accept-changes",
+            hint="Name the run folder with --resume.",
+        )
+    chosen = _settings(
+        config if resume is None else resume / "config.toml",
+        corpus=corpus,
+        epochs=epochs,
+        assignments=set,
+        name=name or None,
+        seed=seed,
+        device=device,
+    )
+    _make_demo_corpus_of(chosen)
+    from core.console import ConsoleObserver, run_in_terminal
+    from core.training.session import TrainingJob, run_job
+
+    job = TrainingJob(
+        chosen,
+        (out or runs_dir()) if resume is None else resume.parent,
+        resume,
+        checkpoint or None,
+        accept_changes,
+        max_steps=max_steps,
+    )
+    observer = ConsoleObserver(chosen.optim.max_norm, every=every, batches=max_steps)
+    with contextlib.closing(observer):
+        result, paused_itself = run_in_terminal(lambda control: run_job(job, control, [observer]))
+    print(f"Run folder: {result.run_path}")
+    if result.state == "stopped":
+        print(f"Go on with: python main.py train --resume {shlex.quote(str(result.run_path))}")
+    return EXIT_PAUSED_ITSELF if paused_itself else 0
+
+
+@commands.command
+def replay(
+    corpus: Text = "demo",
+    policies: str = "clip,skip:100",
+    steps: OptionalInt = None,
+    seed: int = 0,
+    json: OptionalPath = None,
+    config: OptionalPath = None,
+    out: OptionalPath = None,
+    set: Settings = (),
+) -> int:
+    """Train on the same batches from the same weights, once for each update policy, and compare.
+
+    Args:
+        corpus: Folder of a corpus, or 'demo' for the built-in synthetic one.
+        policies: Names with commas between: clip, none, or skip:T, which leaves out every update whose
+            gradient norm is above T before clipping.
+        steps: Batches for each policy.
+        seed: Seed of weights, sentences and augmentation.
+        json: File for the result.
+        config: TOML file with settings, instead of those of the story that the replay tells.
+        out: Folder in which the run folders are made.
+        set: Any other setting, such as data.batch_size=8; may be given several times.
+    """
+    from core.paths import runs_dir
+    from core.training import replay as policy_replay
+
+    chosen = policy_replay.story_config(corpus, seed) if config is None else None
+    chosen = _settings(config, base=chosen, corpus=corpus, assignments=set, seed=seed)
+    _make_demo_corpus_of(chosen)
+    from core.console import ConsoleObserver, run_in_terminal
+
+    count = steps or policy_replay.DEFAULT_STEPS
+    with contextlib.ExitStack() as observers:
+
+        def observers_for(policy: UpdatePolicy) -> list[ConsoleObserver]:
+            observer = ConsoleObserver(
+                policy.max_norm, batches=count, label=policy.name, bar_only=True
+            )
+            return [observers.enter_context(contextlib.closing(observer))]
+
+        result, paused_itself = run_in_terminal(
+            lambda control: policy_replay.replay(
+                chosen,
+                policies.split(","),
+                steps=count,
+                runs_dir=out or runs_dir(),
+                control=control,
+                observers_for=observers_for,
+            )
+        )
+    print("\n".join(policy_replay.table(result)))
+    if json is not None:
+        policy_replay.save_result(result, json)
+        print(f"Result: {json}")
+    return EXIT_PAUSED_ITSELF if paused_itself else 0
+
+
+@commands.command
+def runs(folder: OptionalPath = None) -> int:
+    """List the runs in the runs folder, newest first.
+
+    Args:
+        folder: Another folder of runs.
+    """
+    from core.paths import runs_dir
+    from core.runs.catalogue import list_runs
+
+    folder = folder or runs_dir()
+    found = list_runs(folder)
+    print(f"{len(found)} runs in {folder}")
+    for run in found:
+        wer = "" if run.best_wer is None else f", best WER {100 * run.best_wer:.1f}%"
+        wer += "" if run.test_wer is None else f", held-out WER {100 * run.test_wer:.1f}%"
+        corpus = f"{run.corpus}{' (synthetic)' if run.synthetic else ''}"
+        done = f"{run.epochs}/{run.total_epochs} epochs, {run.batches} batches{wer}"
+        print(f"{run.path.name}: {run.problem or f'{run.state}, {corpus}, {done}'}")
+    return 0
+
+
+def _make_demo_corpus_of(config: RunConfig) -> None:
+    """Make the demo corpus with a bar where it is asked for and missing."""
+    from core.config import DEMO_CORPUS
+
+    if config.data.corpus == DEMO_CORPUS:
+        from core.console import progress_bar
+        from core.corpus.demo import ensure_demo_corpus
+
+        with progress_bar("Making the demo corpus", "sentence") as progress:
+            ensure_demo_corpus(progress)
+
+
+def _run_folder(run: Path) -> Path:
+    """The run folder meant by a path or by its name in the runs folder."""
+    from core.paths import runs_dir
+    from core.runs.folder import RunFolder
+
+    named = runs_dir() / run
+    return RunFolder.open(named if not run.exists() and named.exists() else run).path
+
+
+def _settings(
+    path: Path | None,
+    *,
+    base: RunConfig | None = None,
+    corpus: str = "",
+    epochs: int | None = None,
+    assignments: tuple[str, ...] = (),
+    **top_level: Any,
+) -> RunConfig:
+    """The settings of a file, else ``base``, else the defaults, with what the command line says on top."""
+    from core.config import config_from_dict, load_config
+
+    start = load_config(path) if path else base
+    values = start.model_dump() if start else {}
+    for key, value in top_level.items():
+        if value is not None:
+            values[key] = value
+    if corpus:
+        values.setdefault("data", {})["corpus"] = corpus
+    if epochs is not None:
+        values.setdefault("optim", {})["epochs"] = epochs
+    for assignment in assignments:
+        _assign(values, assignment)
+    return config_from_dict(values, source=str(path) if path else "the command line")
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    """Put ``a.b=value`` into nested dicts; the value is TOML, or text where it is no TOML."""
+    key, equals, text = assignment.partition("=")
+    *sections, last = key.strip().split(".")
+    if not equals or not all([*sections, last]):
+        raise ConfigError(
+            "A setting is given as KEY=VALUE", subject=assignment, hint="Such as data.batch_size=8."
+        )
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"{section} is a setting and has no parts",
+                subject=assignment,
+                hint="docs/settings.md lists all settings.",
+            )
+    values[last] = value
+
+
+# ---------------------------------------------------------------- corpora
+
+
+@commands.command(name="import")
+def import_(
+    layout: Positional[Literal["mp-data"]],
+    source: Positional[Path],
+    out: Path,
+    signers: str,
+    name: Text = "",
+    skip_bad: bool = False,
+) -> int:
+    """Make a corpus of recorded landmarks.
+
+    Args:
+        layout: mp-data reads SOURCE/<label>/<sequence>/<frame>.npy with 258 values a frame.
+        source: Folder that holds the recording.
+        out: Folder of the new corpus.
+        signers: Who signed which sequences: S1=0-29,S2=30-59,S3=60-89.
+        name: Name of the corpus; empty takes the folder's.
+        skip_bad: Import what is well formed and list what was left out.
+    """
+    from core.console import progress_bar
+    from core.corpus.importers.mp_data import import_mp_data, parse_signers
+
+    with progress_bar("Importing", "clip") as progress:
+        report = import_mp_data(
+            source,
+            out,
+            signers=parse_signers(signers),
+            name=name or None,
+            skip_bad=skip_bad,
+            progress=progress,
+        )
+    print(f"{report.imported} clips imported into {out}")
+    for left_out in report.left_out:
+        print(f"left out: {left_out.path}: {left_out.reason}")
+    return 0
+
+
+@commands.command
+def demo(out: Path, seed: int = 0) -> int:
+    """Make the built-in synthetic corpus in a folder of its own.
+
+    Args:
+        out: Folder of the new corpus.
+        seed: Other seeds give other signers and sentences.
+    """
+    from core.console import progress_bar
+    from core.corpus.demo import make_demo_corpus
+    from core.corpus.store import Corpus
+
+    with progress_bar("Making the demo corpus", "sentence") as progress:
+        make_demo_corpus(out, seed=seed, progress=progress)
+    with Corpus.open(out) as corpus:
+        print(f"{len(corpus)} synthetic sentences of {len(corpus.signers)} signers in {out}")
+    return 0
+
+
+# ---------------------------------------------------------------- landmark models, system
+
+
+@commands.command
+def models(
+    fetch: bool = False,
+    source: Annotated[
+        Path | None, arg(name="from", metavar="FOLDER", help_behavior_hint="")
+    ] = None,
+    quiet: bool = False,
+) -> int:
+    """Show where the landmark models of MediaPipe are and whether they verify.
+
+    Args:
+        fetch: Fetch those that are missing or wrong.
+        source: Fetch them from this folder alone.
+        quiet: Print nothing where all is well.
+    """
+    from core.landmarks import models as landmark_models
+
+    if fetch or source is not None:
+        _fetch_models(source)
+    status = landmark_models.model_status()
+    missing = [each.name for each in status if each.required and not each.verified]
+    if not (quiet and not missing):
+        for each in status:
+            state = "verified" if each.verified else "WRONG HASH" if each.present else "missing"
+            need = "" if each.required else ", not needed yet"
+            print(f"{each.path}: {state} ({each.purpose}{need})")
+    if missing:
+        raise ModelFileError(
+            "Landmark models are missing or wrong",
+            subject=", ".join(missing),
+            hint="`python main.py models --fetch` brings them, `--from FOLDER` takes them from a folder.",
+        )
+    return 0
+
+
+def _fetch_models(folder: Path | None) -> None:
+    from core.console import progress_bar
+    from core.landmarks import models as landmark_models
+
+    sources = None if folder is None else (landmark_models.FolderSource(folder),)
+    with contextlib.ExitStack() as bars:
+        shown: dict[str, Any] = {}
+
+        def progress(name: str, done: int, total: int) -> None:
+            if name not in shown:
+                shown[name] = bars.enter_context(progress_bar(name, "B", in_bytes=True))
+            shown[name](done, total)
+
+        landmark_models.ensure_models(sources=sources, progress=progress)
+
+
+@commands.command
+def system(install: bool = False) -> int:
+    """Check the libraries of the operating system that the window and MediaPipe need.
+
+    Args:
+        install: Install missing ones with apt-get (Debian and Ubuntu, as root).
+    """
+    from core.system_libraries import check_system_libraries, missing_libraries
+
+    packages = tuple(dict.fromkeys(library.package for library in missing_libraries()))
+    if packages and install:
+        _install_packages(packages)
+    check_system_libraries()
+    return 0
+
+
+def _install_packages(packages: tuple[str, ...]) -> None:
+    print(f"Installing system libraries with apt-get: {' '.join(packages)}", flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    # A failure is told by the check that follows, which names the packages again.
+    for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
+        subprocess.run(
+            ["apt-get", "-qq", *command], env=environment, check=False, stdin=subprocess.DEVNULL
+        )
+
+
+@commands.command
+def settings() -> int:
+    """Print every setting of a run with its bounds, as docs/settings.md."""
+    from core.settings_page import settings_page
+
+    sys.stdout.write(settings_page())
+    return 0
+
+
+# ---------------------------------------------------------------- errors
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; gives the exit status.
+
+    0: done, or stopped as asked. 1: an unexpected error, with its traceback. 2: an error that says what to
+    do, or wrong arguments. 3: a training run paused itself.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(f"SignScope {_version()}")
+        return 0
+    try:
+        status: int = commands.cli(
+            args=arguments,
+            prog="python main.py",
+            description="Train a sign-language teacher on landmarks and watch every batch of it.",
+            config=(FlagCreatePairsOff,),
+        )
+    except SignScopeError as error:
+        print(
+            f"error: {error.what}{f': {error.subject}' if error.subject else ''}.", file=sys.stderr
+        )
+        if error.hint:
+            print(error.hint, file=sys.stderr)
+        return EXIT_EXPLAINED
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output left (`... | head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_UNEXPECTED
+    except Exception:
+        traceback.print_exc()
+        print(
+            "error: this should not have happened. Please report it with the lines above and "
+            f"the command that you gave (SignScope {_version()}).",
+            file=sys.stderr,
+        )
+        return EXIT_UNEXPECTED
+    return status
+
+
+def _version() -> str:
+    try:
+        return version("signscope")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
