@@ -26,6 +26,8 @@ BASE_BITS = 6
 """Samples in the smallest kept bucket, as a power of two. 64 makes a pyramid 9.4 % of its column."""
 
 _BASE = 1 << BASE_BITS
+_BEHIND = 16 * _BASE
+"""Samples that may wait before they enter the pyramid: many at once cost a fraction each."""
 
 
 class GrowingArray(Generic[Scalar]):
@@ -59,8 +61,10 @@ class GrowingArray(Generic[Scalar]):
     def extend(self, values: npt.NDArray[np.generic]) -> None:
         """Add samples at the end; amortised constant time each."""
         end = self._length + len(values)
-        if end > len(self._data):
-            self.reserve(max(end, 2 * len(self._data)))
+        room = max(1, len(self._data))
+        while room < end:
+            room *= 2
+        self.reserve(room)
         self._data[self._length : end] = values
         self._length = end
 
@@ -87,9 +91,14 @@ class MinMaxPyramid:
         """Bytes of all levels, without the room ahead of them."""
         return sum(level.nbytes for level in self._levels)
 
+    @property
+    def covered(self) -> int:
+        """How many samples are in its buckets."""
+        return len(self._levels[0]) << BASE_BITS if self._levels else 0
+
     def update(self, samples_N: Floats) -> None:
         """Take in what is new in ``samples_N``, the whole column; amortised constant time a sample."""
-        done = len(self._levels[0]) if self._levels else 0
+        done = self.covered >> BASE_BITS
         full = len(samples_N) >> BASE_BITS
         if full == done:
             return
@@ -146,12 +155,14 @@ class Series:
     @property
     def pyramid_nbytes(self) -> int:
         """Bytes of the pyramid over them."""
+        self._pyramid.update(self._samples.view)
         return self._pyramid.nbytes
 
     def extend(self, values: npt.NDArray[np.generic]) -> None:
         """Add samples at the end."""
         self._samples.extend(values)
-        self._pyramid.update(self._samples.view)
+        if len(self._samples) - self._pyramid.covered >= _BEHIND:
+            self._pyramid.update(self._samples.view)
 
     def reserve(self, room: int) -> None:
         """Make room for ``room`` samples in all, so that a load does not grow in steps."""
@@ -228,6 +239,8 @@ class Series:
         return x_M[some], count_M[some]
 
     def _cut(self, first: int, last: int) -> tuple[int, int]:
+        """The part of a range that exists; every question begins here, so the pyramid is whole."""
+        self._pyramid.update(self._samples.view)
         return max(0, first), min(last, len(self) - 1)
 
     def _bucketed(

@@ -188,8 +188,7 @@ class RunFolder:
         self.write_info(info)
         return info
 
-    @property
-    def active(self) -> bool:
+    def in_use(self) -> bool:
         """Whether some process holds the lock now, that is: trains in this folder."""
         if not (self.path / ".lock").exists():
             return False
@@ -205,7 +204,7 @@ class RunFolder:
     def shown_state(self) -> str:
         """The state for people: a run that says it is running but that nobody holds was interrupted."""
         info = self.read_info()
-        if info.state in _ACTIVE and not self.active:
+        if info.state in _ACTIVE and not self.in_use():
             return "interrupted"
         return info.state
 

@@ -1,0 +1,66 @@
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.config import RunConfig, config_to_toml
+from core.errors import RunFolderError
+from core.metrics.history import History
+from core.runs.catalogue import RunSummary
+from core.runs.compare import MISSING, Difference, delta_curve, differences, figures, flat_settings
+from core.runs.folder import RunFolder
+from tests.unit.made_records import make_step, non_finite_step
+
+
+def test_only_what_differs_is_given_by_its_dotted_name(tmp_path: Path) -> None:
+    first, second = RunFolder.create(tmp_path, "a"), RunFolder.create(tmp_path, "b")
+    first.config_path.write_text(config_to_toml(RunConfig()), encoding="utf-8")
+    other = RunConfig.model_validate(
+        {"seed": 3, "optim": {"lr": 0.01}, "data": {"augment": {"mirror": 0.0}}}
+    )
+    text = config_to_toml(other) + "\n[new_section]\nfancy = true\n"
+    second.config_path.write_text(text, encoding="utf-8")
+    found = differences([flat_settings(first.path), flat_settings(second.path)])
+    assert set(found) == {
+        Difference("seed", (0, 3)),
+        Difference("optim.lr", (0.002, 0.01)),
+        Difference("data.augment.mirror", (0.5, 0.0)),
+        Difference("new_section.fancy", (MISSING, True)),
+    }
+    assert differences([flat_settings(first.path)] * 3) == []
+    assert differences([]) == []
+
+
+def test_missing_or_broken_settings_are_named(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "a")
+    with pytest.raises(RunFolderError, match="settings"):
+        flat_settings(folder.path)
+    folder.config_path.write_text("= 3")
+    with pytest.raises(RunFolderError, match="settings"):
+        flat_settings(folder.path)
+
+
+def test_figures_are_compared_with_the_baseline() -> None:
+    runs = [
+        RunSummary(Path("a"), "a", "finished", best_wer=0.5, batches=100),
+        RunSummary(Path("b"), "b", "finished", best_wer=0.25, test_wer=0.5, batches=150),
+    ]
+    found = {figure.name: figure for figure in figures(runs, baseline=1)}
+    assert found["best_wer"].deltas == (0.25, 0.0)
+    assert found["batches"].deltas == (-50.0, 0.0)
+    assert math.isnan(found["test_wer"].values[0])
+    assert math.isnan(found["test_wer"].deltas[0])
+
+
+def test_curves_are_subtracted_step_by_step() -> None:
+    run, baseline = History(), History()
+    run.extend([make_step(step, loss=10.0 + step) for step in (0, 1, 2, 5, 6)])
+    theirs = [make_step(step, loss=10.0) for step in range(6)]
+    theirs[2] = non_finite_step(2)
+    baseline.extend(theirs)
+    steps, delta = delta_curve(run, baseline, "loss")
+    assert list(steps) == [0, 1, 2, 5]
+    assert np.array_equal(delta, [0, 1, np.nan, 5], equal_nan=True)
+    _steps, smooth = delta_curve(run, baseline, "loss", decay=0.5)
+    assert list(smooth) == [0, 0.5, 1.25, 3.125]
