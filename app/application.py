@@ -1,0 +1,259 @@
+"""Starts the window and ends it: every part is made here, in one visible order, and unmade in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import qasync
+from PySide6.QtCore import QObject, QSocketNotifier, Qt, QTimer, Signal, Slot
+from PySide6.QtWidgets import QApplication, QMessageBox, QWidget
+
+from app.icons import application_icon
+from app.main_window import MainWindow
+from app.messages import unexpected_error_dialog
+from app.settings import WindowSettings
+from app.theme import Theme
+from app.training.run_controller import RunController
+from app.waiting import dialog_result, next_signal
+from core.config import RunConfig
+from core.paths import runs_dir
+
+EXIT_AFTER_VARIABLE = "SIGNSCOPE_EXIT_AFTER_S"
+"""The window closes itself after so many seconds: for smoke tests of the real program."""
+
+PATIENCE_S = 20.0
+"""How long a stopping run may take before the person is offered to leave without it."""
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """What the command line asks of the window.
+
+    Args:
+        camera: Camera number, video file or folder of images for the preview, switched on at once.
+        run: Run folder to show.
+        config: Settings to begin with instead of those remembered.
+    """
+
+    camera: str | None = None
+    run: Path | None = None
+    config: RunConfig | None = None
+
+
+def run_application(options: WindowOptions) -> int:
+    """Show the window until the person leaves; give the exit status. Call it in the main thread."""
+    application = QApplication.instance() or QApplication(sys.argv[:1])
+    assert isinstance(application, QApplication)
+    application.setApplicationName("SignScope")
+    application.setDesktopFileName("signscope")
+    application.setWindowIcon(application_icon())
+    application.setQuitOnLastWindowClosed(False)
+    with asyncio.Runner(loop_factory=lambda: _make_loop(application)) as runner:
+        return runner.run(_serve(application, options))
+
+
+def _make_loop(application: QApplication) -> asyncio.AbstractEventLoop:
+    loop = qasync.QEventLoop(application)
+    # Plain threads: qasync's own pool would start ten QThreads.
+    loop.set_default_executor(ThreadPoolExecutor(max_workers=2, thread_name_prefix="background"))
+    return loop  # type: ignore[no-any-return]
+
+
+async def _serve(application: QApplication, options: WindowOptions) -> int:
+    async with contextlib.AsyncExitStack() as closing:
+        settings = WindowSettings()
+        closing.callback(settings.sync)
+        theme = Theme(application, settings.theme)
+        controller = RunController()
+        closing.callback(controller.shutdown, PATIENCE_S)
+        window = MainWindow(
+            theme=theme,
+            settings=settings,
+            controller=controller,
+            camera=QWidget(),
+            runs_dir=runs_dir(),
+        )
+        closing.callback(window.deleteLater)
+        closing.enter_context(_last_resort(window))
+        if options.config is not None:
+            window.show_config(options.config)
+        closing.enter_context(_signals_close(window))
+        _close_after(os.environ.get(EXIT_AFTER_VARIABLE, ""), window)
+        window.show()
+        imports = asyncio.create_task(_import_ahead(window))
+        closing.push_async_callback(_finish, imports)
+        await _until_left(window, controller)
+        window.leave()
+    return 0
+
+
+async def _import_ahead(window: MainWindow) -> None:
+    """Import what Start needs while the person looks around: torch takes more than a second."""
+    await asyncio.sleep(0)  # the window is painted first
+    await asyncio.to_thread(_import_training)
+    window.refresh_corpus()
+
+
+def _import_training() -> None:
+    import core.training.session  # noqa: F401
+
+
+async def _finish(task: asyncio.Task[None]) -> None:
+    await task
+
+
+async def _until_left(window: MainWindow, controller: RunController) -> None:
+    """Wait until the window may close: nothing runs, or the person agreed and the run was saved."""
+    while True:
+        await next_signal(window.close_asked)
+        if not controller.active:
+            return
+        if window.unattended or await window.confirm_close():
+            break
+    window.show_leaving()
+    controller.stop()
+    while controller.active:
+        try:
+            await asyncio.wait_for(next_signal(controller.state_changed), PATIENCE_S)
+        except TimeoutError:
+            if controller.active and await _gives_up(window):
+                # The ledger and the last checkpoint are whole at every moment; the thread is not waited for.
+                window.leave()
+                os._exit(1)
+
+
+async def _gives_up(window: MainWindow) -> bool:
+    box = QMessageBox(window)
+    box.setObjectName("still_stopping")
+    box.setIcon(QMessageBox.Icon.Warning)
+    box.setWindowTitle("Close SignScope")
+    box.setText(f"The run has not stopped within {PATIENCE_S:.0f} seconds.")
+    box.setInformativeText(
+        "A batch may take long, or the disk be slow. Leaving now loses what was trained since the last "
+        "checkpoint; everything before is kept."
+    )
+    leave = box.addButton("Leave now", QMessageBox.ButtonRole.DestructiveRole)
+    wait = box.addButton("Wait", QMessageBox.ButtonRole.RejectRole)
+    box.setDefaultButton(wait)
+    box.setEscapeButton(wait)
+    try:
+        await dialog_result(box)
+        return box.clickedButton() is leave
+    finally:
+        box.deleteLater()
+
+
+# ---------------------------------------------------------------- ways to leave
+
+
+def _close_after(text: str, window: MainWindow) -> None:
+    with contextlib.suppress(ValueError):
+        QTimer.singleShot(round(1000 * float(text)), window.close_unattended)
+
+
+@contextlib.contextmanager
+def _signals_close(window: MainWindow) -> Iterator[None]:
+    """Close the window, its run saved, when the terminal or the system asks the program to end."""
+    if sys.platform == "win32":
+        yield
+        return
+    # Python runs its handlers only between its own instructions, and an idle window executes none:
+    # the byte that each signal writes wakes the event loop.
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        notifier = QSocketNotifier(reader.fileno(), QSocketNotifier.Type.Read)
+        notifier.activated.connect(lambda: reader.recv(64))
+        before = signal.set_wakeup_fd(writer.fileno())
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        handlers = [
+            signal.signal(number, lambda *_: window.close_unattended()) for number in numbers
+        ]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before)
+            notifier.setEnabled(False)
+
+
+# ---------------------------------------------------------------- errors nobody expected
+
+
+class LastResort(QObject):
+    """Shows errors that nobody caught in a dialog, whatever thread they come from, and on stderr."""
+
+    _came = Signal(str, str)
+
+    def __init__(self, window: MainWindow) -> None:
+        super().__init__(window)
+        self._window = window
+        self._dialog: QMessageBox | None = None
+        self._came.connect(self._show, Qt.ConnectionType.QueuedConnection)
+
+    def take(self, error: BaseException) -> None:
+        """Report an error. May be called from any thread."""
+        details = "".join(traceback.format_exception(error))
+        sys.stderr.write(details)
+        self._came.emit(f"{type(error).__name__}: {error}", details)
+
+    @Slot(str, str)
+    def _show(self, summary: str, details: str) -> None:
+        if self._dialog is not None:  # one dialog, however many errors: more would bury the window
+            known = self._dialog.detailedText()
+            if len(known) < 20_000:
+                self._dialog.setDetailedText(f"{known}\n{details}")
+            return
+        self._dialog = unexpected_error_dialog(self._window, summary, details)
+        self._dialog.finished.connect(self._on_closed)
+        self._dialog.open()
+
+    @Slot()
+    def _on_closed(self) -> None:
+        self._dialog = None
+
+
+@contextlib.contextmanager
+def _last_resort(window: MainWindow) -> Iterator[None]:
+    """Send errors that nobody caught to a dialog: of this thread, of others, of background tasks."""
+    resort = LastResort(window)
+
+    def in_main(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            window.close_unattended()
+        else:
+            resort.take(error.with_traceback(trace))
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            resort.take(args.exc_value)
+
+    def in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        resort.take(context.get("exception") or RuntimeError(context.get("message", "unknown")))
+
+    loop = asyncio.get_running_loop()
+    hooks = sys.excepthook, threading.excepthook
+    sys.excepthook, threading.excepthook = in_main, in_thread
+    loop.set_exception_handler(in_loop)
+    try:
+        yield
+    finally:
+        sys.excepthook, threading.excepthook = hooks
+        loop.set_exception_handler(None)

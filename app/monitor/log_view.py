@@ -1,0 +1,83 @@
+"""The text of a run as it happens, bounded, and honest about what it could not show."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from PySide6.QtGui import QFontDatabase
+from PySide6.QtWidgets import QFrame, QPlainTextEdit, QVBoxLayout, QWidget
+
+KEPT_LINES = 5000
+"""Lines that stay readable; older ones are in the run folder's log."""
+LINES_PER_FLUSH = 200
+"""Most lines added at once; at full speed more would hold up the window for no reader's good."""
+
+
+class LogView(QWidget):
+    """Lines wait in ``add`` until ``flush`` shows them in one go. GUI thread only."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("log_view")
+        self._waiting: deque[str] = deque(maxlen=LINES_PER_FLUSH)
+        self._left_out = 0
+        self.dropped = 0
+        """Lines that were never shown since the last clear."""
+        self._text = QPlainTextEdit()
+        self._text.setObjectName("log")
+        self._text.setAccessibleName("Log of the run")
+        self._text.setReadOnly(True)
+        self._text.setFrameShape(QFrame.Shape.NoFrame)
+        self._text.setUndoRedoEnabled(False)
+        self._text.setTabChangesFocus(True)
+        self._text.setMaximumBlockCount(KEPT_LINES)
+        self._text.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self._text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self._text.setPlaceholderText(
+            "Every batch is told here: its loss, its gradient norm before and after clipping."
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._text)
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Queue lines; when more come between two flushes than are shown, the oldest are counted out."""
+        for line in lines:
+            if len(self._waiting) == LINES_PER_FLUSH:
+                self._left_out += 1
+            self._waiting.append(line)
+
+    def lost(self, count: int) -> None:
+        """Tell that ``count`` records never reached the window."""
+        self._left_out += count
+
+    def flush(self) -> None:
+        """Show what waits, following the end unless the person scrolled up."""
+        if not self._waiting and not self._left_out:
+            return
+        lines = list(self._waiting)
+        self._waiting.clear()
+        if self._left_out:
+            self.dropped += self._left_out
+            lines.insert(
+                0,
+                f"… {self._left_out} lines not shown, too fast to read; "
+                "all are in the run folder's log and ledger",
+            )
+            self._left_out = 0
+        bar = self._text.verticalScrollBar()
+        at_end = bar.value() >= bar.maximum() - 1
+        position = bar.value()
+        self._text.appendPlainText("\n".join(lines))
+        bar.setValue(bar.maximum() if at_end else position)
+
+    def clear(self) -> None:
+        """Empty the log for another run."""
+        self._waiting.clear()
+        self._left_out = self.dropped = 0
+        self._text.clear()
+
+    def text(self) -> str:
+        """Give everything that is readable now."""
+        return self._text.toPlainText()

@@ -1,0 +1,46 @@
+"""When to redraw: as often as a small share of the processor allows, since the trainer needs the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SHARE = 0.02
+"""Most of one core's time that drawing may take while a run is going."""
+SHORTEST_S = 1 / 30
+LONGEST_S = 1 / 3
+
+
+class Pacer:
+    """Measures what drawing costs and spaces it accordingly. GUI thread only.
+
+    Cost is processor time of the calling thread, so waiting for a busy core does not count as drawing.
+    """
+
+    def __init__(self) -> None:
+        self._spent_s = 0.0
+        self._last = -LONGEST_S
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Count the time of the block as drawing. Blocks may not be nested."""
+        begin = time.thread_time()
+        try:
+            yield
+        finally:
+            self._spent_s += time.thread_time() - begin
+
+    @property
+    def interval_s(self) -> float:
+        """Time between the last redraw and the next, by what was spent since the last began."""
+        return min(max(self._spent_s / SHARE, SHORTEST_S), LONGEST_S)
+
+    def take_turn(self, now: float) -> bool:
+        """Say whether a redraw is due at ``now`` (seconds, monotonic); if so the next interval begins."""
+        # A tick comes each 33 ms: one that is a few ms early must not wait for the next.
+        if now - self._last < self.interval_s - 0.004:
+            return False
+        self._last = now
+        self._spent_s = 0.0
+        return True

@@ -1,0 +1,206 @@
+"""The left panel: what to train on, with which settings, and the buttons and progress of the run."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QAction
+from PySide6.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app.actions import Actions
+from app.corpus.corpus_picker import CorpusPicker
+from app.icons import icon
+from app.theme import Colors
+from app.training.config_form import ConfigForm
+from app.training.progress import RunProgress, duration_text
+from core.training.run_state import RunSnapshot, RunState
+
+_STATE_TEXTS = {
+    RunState.IDLE: "Ready",
+    RunState.RUNNING: "Running",
+    RunState.PAUSING: "Pausing…",
+    RunState.PAUSED: "Paused",
+    RunState.STOPPING: "Stopping…",
+    RunState.FINISHED: "Finished",
+    RunState.FAILED: "Failed",
+}
+
+
+class _ActionButton(QPushButton):
+    """A button that shows and triggers one action, and is enabled as it is."""
+
+    def __init__(self, action: QAction, role: str) -> None:
+        super().__init__()
+        self._action = action
+        self.setObjectName(f"button.{action.objectName()}")
+        self.setProperty("role", role)
+        self.setAutoDefault(True)  # Enter presses it; Space pauses the run wherever the focus is
+        self.setIconSize(QSize(16, 16))
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.clicked.connect(action.trigger)
+        action.changed.connect(self.follow)
+        self.follow()
+
+    def follow(self) -> None:
+        """Take over text, tooltip, icon and state of the action."""
+        self.setText(self._action.text().replace("&", ""))
+        self.setToolTip(self._action.toolTip())
+        self.setEnabled(self._action.isEnabled())
+        if self.property("role") != "primary":
+            self.setIcon(self._action.icon())
+
+
+class RunPanel(QWidget):
+    """Corpus, settings, buttons and progress. GUI thread only; holds no training logic."""
+
+    def __init__(self, actions: Actions, colors: Colors, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("run_panel")
+        self.picker = CorpusPicker(actions["corpus.open"], actions["corpus.import"])
+        self.form = ConfigForm()
+        self._state_text = ""
+
+        inputs = QWidget()
+        inner = QVBoxLayout(inputs)
+        inner.setContentsMargins(12, 10, 12, 10)
+        inner.setSpacing(8)
+        inner.addWidget(_heading("Corpus"))
+        inner.addWidget(self.picker)
+        inner.addSpacing(8)
+        inner.addWidget(_heading("Settings"))
+        inner.addWidget(self.form, 1)
+        self._inputs = inputs
+        scroll = QScrollArea()
+        scroll.setObjectName("run_inputs")
+        scroll.setWidget(inputs)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+        self._state = QLabel()
+        self._state.setObjectName("run_state")
+        self._state.setAccessibleName("State of the run")
+        self._speed = _muted("batches_per_s")
+        self._epoch = QLabel()
+        self._epoch.setObjectName("epoch_progress_text")
+        self._eta = _muted("eta")
+        self._batch = _muted("batch_progress_text")
+        self._whole = _bar("run_progress", "Progress of the run")
+        self._part = _bar("epoch_progress", "Progress of the epoch")
+        self._start = _ActionButton(actions["run.start"], "primary")
+        self._pause = _ActionButton(actions["run.pause"], "secondary")
+        self._stop = _ActionButton(actions["run.stop"], "secondary")
+
+        head = QHBoxLayout()
+        head.addWidget(self._state)
+        self._speed.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        head.addWidget(self._speed, 1)
+        progress = QGridLayout()
+        progress.setHorizontalSpacing(8)
+        progress.setVerticalSpacing(4)
+        progress.addWidget(self._epoch, 0, 0)
+        progress.addWidget(self._eta, 0, 1, Qt.AlignmentFlag.AlignRight)
+        progress.addWidget(self._whole, 1, 0, 1, 2)
+        progress.addWidget(self._batch, 2, 0, 1, 2)
+        progress.addWidget(self._part, 3, 0, 1, 2)
+        self._progress = QWidget()
+        self._progress.setLayout(progress)
+        progress.setContentsMargins(0, 0, 0, 0)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(6)
+        buttons.addWidget(self._pause)
+        buttons.addWidget(self._stop)
+        footer = QVBoxLayout()
+        footer.setContentsMargins(12, 10, 12, 12)
+        footer.setSpacing(8)
+        footer.addLayout(head)
+        footer.addWidget(self._progress)
+        footer.addWidget(self._start)
+        footer.addLayout(buttons)
+
+        rule = QFrame()
+        rule.setFrameShape(QFrame.Shape.HLine)
+        rule.setFrameShadow(QFrame.Shadow.Plain)
+        rule.setForegroundRole(self.palette().ColorRole.Mid)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(scroll, 1)
+        layout.addWidget(rule)
+        layout.addLayout(footer)
+        self._progress.hide()
+        self.recolor(colors)
+        self.show_state(RunSnapshot(RunState.IDLE))
+
+    def recolor(self, colors: Colors) -> None:
+        """Take the colours of another theme."""
+        self._start.setIcon(icon("start", colors.on_accent, colors.muted))
+
+    def show_state(self, snapshot: RunSnapshot, text: str = "") -> None:
+        """Show where the run is; ``text`` replaces the plain name of the state."""
+        self._state.setText(text or _STATE_TEXTS[snapshot.state])
+        self._state.setProperty("state", snapshot.state.value)
+        self._state.style().unpolish(self._state)
+        self._state.style().polish(self._state)
+        self._inputs.setEnabled(not snapshot.state.active)
+        if snapshot.state is not RunState.RUNNING:
+            self._speed.clear()
+
+    def show_preparing(self) -> None:
+        """Show that a run was started whose first batch has not come yet."""
+        self._progress.show()
+        self._epoch.setText("Preparing…")
+        self._eta.clear()
+        self._batch.clear()
+        self._whole.setRange(0, 0)
+        self._part.setRange(0, 1)
+        self._part.setValue(0)
+
+    def show_progress(self, progress: RunProgress, running: bool) -> None:
+        """Show how far the run has come."""
+        plan = progress.plan
+        if plan is None:
+            return
+        self._progress.show()
+        self._epoch.setText(f"Epoch {max(1, progress.epoch)} of {plan.total_epochs}")
+        self._batch.setText(f"Batch {progress.batch} of {plan.batches_per_epoch}")
+        self._whole.setRange(0, plan.batches)
+        self._whole.setValue(progress.done)
+        self._part.setRange(0, plan.batches_per_epoch)
+        self._part.setValue(progress.batch)
+        speed, remaining_s = progress.batches_per_s, progress.remaining_s
+        self._speed.setText(f"{speed:.3g} batches/s" if running and speed else "")
+        self._eta.setText(
+            f"{duration_text(remaining_s)} left" if running and remaining_s is not None else ""
+        )
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    label.setProperty("role", "heading")
+    return label
+
+
+def _muted(name: str) -> QLabel:
+    label = QLabel()
+    label.setObjectName(name)
+    label.setProperty("role", "muted")
+    return label
+
+
+def _bar(name: str, accessible: str) -> QProgressBar:
+    bar = QProgressBar()
+    bar.setObjectName(name)
+    bar.setAccessibleName(accessible)
+    bar.setTextVisible(False)
+    return bar
