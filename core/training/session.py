@@ -30,6 +30,12 @@ from core.training.checkpoint import (
     read_checkpoint,
 )
 from core.training.device import ComputeMode, compute_mode, compute_settings
+from core.training.health import INPUTS_META, StepWindow, assess
+from core.training.input_statistics import (
+    InputsObserver,
+    InputStatistics,
+    measure_training_inputs,
+)
 from core.training.log_file import LogFile
 from core.training.policy import UpdatePolicy, clip_policy
 from core.training.provenance import resume_differences, versions
@@ -150,8 +156,9 @@ def _train(
     }
     checkpoint, rows = _position(job, folder, corpus, threads, mode)
     started_s = time.monotonic()
+    inputs = measure_training_inputs(data)
     with contextlib.ExitStack() as stack:
-        ledger = Ledger(folder.ledger_path, meta=_ledger_meta(policy))
+        ledger = Ledger(folder.ledger_path, meta=_ledger_meta(policy, inputs))
         stack.callback(ledger.close)
         checkpoints = CheckpointStore(
             folder.checkpoints_dir, job.config.checkpoint.keep, before_write=ledger.flush
@@ -182,6 +189,7 @@ def _train(
             ledger.truncate_from(checkpoint.state.step, checkpoint.state.epoch)
             trainer.restore(checkpoint, rows)
             trainer.event(EventKind.STARTED, f"Resumed at batch {trainer.step}; {mode.describe()}")
+        _tell_inputs(trainer, inputs, observers)
         finished = trainer.run()
         checkpoints.wait()
         test_wer = (
@@ -255,9 +263,20 @@ def _position(
     return checkpoint, rows
 
 
-def _ledger_meta(policy: UpdatePolicy) -> dict[str, str | float]:
+def _ledger_meta(policy: UpdatePolicy, inputs: InputStatistics) -> dict[str, str | float]:
     bound = {} if policy.max_norm is None else {"max_norm": policy.max_norm}
-    return {"policy": policy.name, **bound}
+    return {"policy": policy.name, INPUTS_META: inputs.to_json(), **bound}
+
+
+def _tell_inputs(
+    trainer: Trainer, inputs: InputStatistics, observers: Sequence[TrainingObserver]
+) -> None:
+    """Hand the statistics of the input to whoever wants them, and warn when something is wrong with it."""
+    for observer in observers:
+        if isinstance(observer, InputsObserver):
+            observer.on_inputs(inputs)
+    for finding in assess(StepWindow.of_records([]), inputs=inputs):
+        trainer.event(EventKind.ALERT, finding.text)
 
 
 def _tell_unalignable(trainer: Trainer, data: TrainingData) -> None:
