@@ -275,7 +275,6 @@ def clip_saturation(window: StepWindow) -> Finding | None:
         return None
     norms = window.newest("grad_norm_pre", n)[applied]
     lr = float(window.newest("lr", 1)[0])
-    everywhere = window.newest("clip_coef") < 1
     return Finding(
         FindingKind.CLIP_SATURATION,
         Severity.NOTICE,
@@ -286,7 +285,7 @@ def clip_saturation(window: StepWindow) -> Finding | None:
         "AdamW divides by its own running norms, so it loses less than that, but batches with small and "
         "with large gradients now count alike. Where the loss falls well, leave it. Where it is slow, "
         f"raise max_norm towards the usual norm (about {_median(norms):.2g}).",
-        window.step_at(_trailing_start(everywhere | ~window.newest_outcome(Outcome.APPLIED))),
+        window.step_at(_lasting_since(window.newest("clip_coef") < 1, n)),
     )
 
 
@@ -320,7 +319,7 @@ def vanishing_gradients(window: StepWindow) -> Finding | None:
         f"was found in {int(small[-n:].sum())} of them.",
         "Something between the loss and the weights is cut off, scaled away or saturated. Look for "
         "detached or frozen layers and for a tiny loss scale, and lower lr if it began in mid-run.",
-        window.step_at(_trailing_start(small | ~known)),
+        window.step_at(_lasting_since(small, n)),
     )
 
 
@@ -364,7 +363,7 @@ def divergence(window: StepWindow) -> Finding | None:
         f"The learning rate is {lr:.2g}.",
         "Stop, lower lr three to ten times or lengthen warmup_steps, and resume from a checkpoint of "
         "before it.",
-        window.step_at(min(_trailing_start(losses > limit), len(losses) - n)),
+        window.step_at(_lasting_since(losses > limit, n)),
     )
 
 
@@ -408,7 +407,7 @@ def blank_collapse(window: StepWindow, epochs: Sequence[EpochRecord]) -> Finding
         "A phase of blanks at the start is normal for CTC, but this one lasts. Try a higher lr or a longer "
         "warm-up, shorter sentences or fewer glosses to begin with, smaller strides, and check that "
         "glosses and landmarks belong together.",
-        window.step_at(min(_trailing_start(~(blanks <= BLANK_SHARE - 0.1)), len(blanks) - n)),
+        window.step_at(_lasting_since(blanks > BLANK_SHARE - 0.1, n)),
     )
 
 
@@ -461,21 +460,19 @@ STARVATION_LEAST_S = 1e-3
 
 
 def data_starvation(window: StepWindow) -> Finding | None:
-    """Speak when the trainer waits for its batches.
+    """Speak when the trainer waits for most of its batches.
 
-    Medians, because the first batch of each epoch always waits and one hiccup of the disk may too.
+    Most, because the first batch of each epoch always waits and one hiccup of the disk may too.
     """
     n = STARVATION_WINDOW
     if len(window) < n:
         return None
-    waited, worked = window.newest("data_s", n), window.newest("step_s", n)
-    data_s, step_s = _median(waited), _median(worked)
-    if not data_s > max(STARVATION_LEAST_S, STARVATION_SHARE * step_s):
+    waited, worked = window.newest("data_s"), window.newest("step_s")
+    waiting = waited > np.maximum(STARVATION_LEAST_S, STARVATION_SHARE * worked)
+    if waiting[-n:].mean() <= 0.5:
         return None
+    data_s, step_s = _median(waited[-n:]), _median(worked[-n:])
     share = data_s / (data_s + step_s)
-    waiting = window.newest("data_s") > np.maximum(
-        STARVATION_LEAST_S, STARVATION_SHARE * window.newest("step_s")
-    )
     return Finding(
         FindingKind.DATA_STARVATION,
         Severity.WARNING,
@@ -484,7 +481,7 @@ def data_starvation(window: StepWindow) -> Finding | None:
         f"{1000 * step_s:.1f} ms; {int(waiting[-n:].sum())} of them waited for more than half a step.",
         "Keep the corpus on a local disk, raise prefetch (0 prepares batches in line), weaken "
         "augmentation, or leave more cores to the program.",
-        window.step_at(_mostly_since(waiting)),
+        window.step_at(_lasting_since(waiting, n)),
     )
 
 
@@ -723,7 +720,14 @@ def _trailing_start(chosen: Bools) -> int:
     return min(first, len(chosen) - 1)
 
 
-def _mostly_since(chosen: Bools) -> int:
-    """Give the first index from which on more than half are True, counted from the end."""
-    from_end = np.cumsum(chosen[::-1]) / np.arange(1, len(chosen) + 1)
-    return len(chosen) - 1 - int(np.flatnonzero(from_end > 0.5)[-1])
+def _lasting_since(chosen: Bools, window: int) -> int:
+    """Give where the state that ``chosen`` tells of began, when single batches may miss it.
+
+    From the end backwards as long as most batches of ten are True, and at least to the start of the
+    last ``window`` batches, which the caller found to be of that state; then on to the first True.
+    """
+    tens = chosen[len(chosen) % 10 :].reshape(-1, 10).mean(axis=1) > 0.5
+    misses = np.flatnonzero(~tens)
+    begin = len(chosen) % 10 + 10 * (int(misses[-1]) + 1) if len(misses) else 0
+    begin = min(begin, max(0, len(chosen) - window))
+    return begin + int(np.argmax(chosen[begin:]))
