@@ -6,7 +6,6 @@ mirrored here; mirroring is a matter of display.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.errors import CameraError
+from core.landmarks.cameras import camera_name
 from core.system_libraries import check_system_libraries
 
 check_system_libraries(window=False)
@@ -59,14 +59,6 @@ class Frame:
     """Number of the frame since the source was opened, from 0."""
     timestamp_ms: int
     """Time since the source was opened; strictly rising."""
-
-
-@dataclass(frozen=True)
-class CameraInfo:
-    """A camera that can be asked for by its index."""
-
-    index: int
-    name: str
 
 
 class FrameSource(Protocol):
@@ -251,33 +243,6 @@ def open_source(source: str | int | Path) -> FrameSource:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFolder(path.name, [path])
     return VideoFile(path)
-
-
-def list_cameras() -> list[CameraInfo]:
-    """Name the cameras without switching one on.
-
-    On Linux from what the kernel knows. Windows and macOS do not tell without opening each camera,
-    which would light its lamp: there the first three indices are offered unseen.
-    """
-    if not sys.platform.startswith("linux"):
-        return [CameraInfo(index, camera_name(index)) for index in range(3)]
-    found = []
-    for node in Path("/sys/class/video4linux").glob("video*"):
-        # A camera has further nodes for its metadata; pictures come from its node of index 0.
-        with contextlib.suppress(OSError, ValueError):
-            if int((node / "index").read_text()) == 0:
-                index = int(node.name.removeprefix("video"))
-                found.append(CameraInfo(index, camera_name(index)))
-    return sorted(found, key=lambda camera: camera.index)
-
-
-def camera_name(index: int) -> str:
-    """Name of a camera as the system knows it, or "Camera 0" and so on."""
-    with contextlib.suppress(OSError):
-        text = Path(f"/sys/class/video4linux/video{index}/name").read_text(encoding="utf-8")
-        if text.strip():
-            return text.strip()
-    return f"Camera {index}"
 
 
 def to_bgra(image_bgr: ImageArray) -> ImageArray:

@@ -12,7 +12,8 @@ import pytest
 
 from core.errors import CameraError
 from core.landmarks import capture
-from core.landmarks.capture import Camera, ImageArray, list_cameras, open_source
+from core.landmarks.cameras import list_cameras
+from core.landmarks.capture import Camera, ImageArray, open_source
 
 cv2: Any = vars(capture)["cv2"]  # imported there, and only there, with Qt kept out of its way
 NOT_A_CAMERA = 4711
