@@ -1,0 +1,320 @@
+"""The ledger of a run for other programs: CSV, Parquet, TensorBoard. All rows, nothing sampled.
+
+Every row is compared with its checksum on the way. The target appears whole or not at all: it is
+written beside itself under a temporary name and renamed. To cancel, let ``progress`` raise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from core.errors import ExportError, LedgerError
+from core.runs.folder import RunFolder
+from core.runs.reader import LedgerReader
+from core.training.records import StepRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Progress = Callable[[int, int], None]
+"""Called with (rows written, rows in all) some times a second."""
+
+Format = Literal["csv", "parquet", "tensorboard", "html"]
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(StepRecord))
+"""Columns of CSV and Parquet files: the fields of StepRecord, in their order."""
+
+_INTEGERS = ("epoch", "batch_idx", "frames", "glosses")
+_FLOATS = (
+    "loss",
+    "loss_per_gloss",
+    "grad_norm_pre",
+    "grad_norm_post",
+    "clip_coef",
+    "lr",
+    "blank_fraction",
+    "data_s",
+    "step_s",
+    "memory_mib",
+)
+EVENT_FILE_PREFIX = "events.out.tfevents."
+
+
+def export_run(
+    run: Path,
+    target: Path,
+    kind: Format | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Export the run in folder ``run`` to ``target`` and give ``target`` back.
+
+    Args:
+        run: A run folder, also one that is being trained.
+        target: A file; for TensorBoard a folder.
+        kind: What to write. None takes it from the name: .csv, .parquet, .html, else TensorBoard.
+        overwrite: Whether an existing target is replaced.
+        progress: See Progress.
+
+    Raises:
+        ExportError: The target exists, or cannot be written (its old content is then whole).
+        LedgerError: The ledger is missing or damaged.
+    """
+    kind = kind or _kind_of(target)
+    if kind == "html":
+        from core.runs.report import report_html
+
+        return report_html(run, target, overwrite=overwrite)
+    writers = {"csv": export_csv, "parquet": export_parquet, "tensorboard": export_tensorboard}
+    with LedgerReader(RunFolder(run).ledger_path) as reader:
+        writers[kind](reader, target, overwrite=overwrite, progress=progress)
+    return target
+
+
+def export_csv(
+    reader: LedgerReader,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write one line a batch (UTF-8, comma, header) and give their number.
+
+    Numbers are written so that they read back exactly (pandas before 3: ``float_precision="round_trip"``);
+    NaN is ``nan``, infinity ``inf``. ``sample_ids`` is a JSON list.
+    """
+    with (
+        new_file(target, overwrite=overwrite) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        done = 0
+        for records in _all_steps(reader, progress):
+            writer.writerows(map(_csv_row, records))
+            done += len(records)
+    return done
+
+
+def export_parquet(
+    reader: LedgerReader,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write one row a batch and give their number.
+
+    float64 numbers with NaN as NaN (there are no nulls), ``sample_ids`` a list of strings; what
+    the ledger knows of the run (policy, max_norm) is in the file's key-value metadata.
+    """
+    import pyarrow.parquet as pq
+
+    schema = _arrow_schema(reader.meta())
+    done = 0
+    with (
+        new_file(target, overwrite=overwrite) as temporary,
+        pq.ParquetWriter(temporary, schema) as writer,
+    ):
+        for records in _all_steps(reader, progress):
+            writer.write_table(_arrow_table(records, schema))
+            done += len(records)
+    return done
+
+
+def export_tensorboard(
+    reader: LedgerReader,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Write a TensorBoard log folder with every batch and give the number of batches.
+
+    Tags are ``batch/<column>`` for all numbers of a batch and ``batch/applied`` (1 or 0), at their
+    step and wall time; ``epoch/avg_loss`` and ``<split>/wer``, ``<split>/loss`` at the last step of
+    the epoch. Values are tensors of doubles in the scalars plugin, so nothing is rounded to the
+    float32 of TensorBoard's older format; the web page shows them as it shows any scalar (and
+    samples them as it always does, unless started with ``--samples_per_plugin scalars=0``).
+    Texts (sample ids, details) have no place there.
+    """
+    from core.runs.tensorboard_events import EventWriter
+
+    done = 0
+    with new_folder(target, overwrite=overwrite) as temporary:
+        name = f"{EVENT_FILE_PREFIX}{int(time.time())}.signscope"
+        with (temporary / name).open("wb") as file:
+            writer = EventWriter(file)
+            for records in _all_steps(reader, progress):
+                writer.write(
+                    [(record.step, record.wall_time, _scalars(record)) for record in records]
+                )
+                done += len(records)
+            writer.write(_epoch_scalars(reader))
+    return done
+
+
+def _kind_of(target: Path) -> Format:
+    kinds: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".html": "html"}
+    return kinds.get(target.suffix.lower(), "tensorboard")
+
+
+def _all_steps(reader: LedgerReader, progress: Progress | None) -> Iterator[list[StepRecord]]:
+    total = reader.step_count()
+    done = 0
+    for records in reader.iter_steps():
+        yield records
+        done += len(records)
+        if progress is not None:
+            progress(done, max(done, total))
+    if done < total:
+        raise LedgerError(
+            f"The ledger is damaged: {total - done} of its steps are missing",
+            subject=str(reader.path),
+            hint="Restore it from a backup.",
+        )
+
+
+def _csv_row(record: StepRecord) -> list[object]:
+    row: dict[str, Any] = {name: getattr(record, name) for name in COLUMNS}
+    row["sample_ids"] = json.dumps(record.sample_ids, ensure_ascii=False)
+    row["outcome"] = record.outcome.value
+    return [repr(value) if isinstance(value, float) else value for value in row.values()]
+
+
+def _arrow_schema(meta: dict[str, str]) -> pa.Schema:
+    import pyarrow as pa
+
+    types: dict[str, Any] = dict.fromkeys((*_FLOATS, "wall_time"), pa.float64())
+    types |= dict.fromkeys(("step", *_INTEGERS), pa.int64())
+    types |= {"outcome": pa.string(), "sample_ids": pa.list_(pa.string()), "detail": pa.string()}
+    fields = [pa.field(name, types[name], nullable=False) for name in COLUMNS]
+    return pa.schema(fields, metadata={"signscope.ledger": json.dumps(meta)})
+
+
+def _arrow_table(records: list[StepRecord], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {
+        name: [getattr(record, name) for record in records] for name in COLUMNS
+    }
+    columns["outcome"] = [outcome.value for outcome in columns["outcome"]]
+    arrays = [
+        pa.array(columns[name], schema.field(name).type, from_pandas=False) for name in COLUMNS
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _scalars(record: StepRecord) -> dict[str, float]:
+    values = {f"batch/{name}": float(getattr(record, name)) for name in (*_FLOATS, *_INTEGERS)}
+    values["batch/applied"] = float(record.outcome.applied)
+    return values
+
+
+def _epoch_scalars(reader: LedgerReader) -> list[tuple[int, float, dict[str, float]]]:
+    events = []
+    last_of: dict[int, tuple[int, float]] = {}
+    end = 0
+    for record in reader.epochs():
+        end += record.batches
+        last_of[record.epoch] = (end - 1, record.wall_time)
+        events.append((end - 1, record.wall_time, {"epoch/avg_loss": record.avg_loss}))
+    for epoch, evaluation in reader.evaluations():
+        step, wall_time = last_of.get(epoch, (max(end - 1, 0), 0.0))
+        split = evaluation.split
+        values = {f"{split}/wer": evaluation.errors.wer, f"{split}/loss": evaluation.loss}
+        events.append((step, wall_time, values))
+    return events
+
+
+@contextlib.contextmanager
+def new_file(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` that becomes ``target`` when the block ends well.
+
+    Raises:
+        ExportError: ``target`` exists and is not to be replaced, or cannot be written.
+    """
+    _refuse_existing(target, overwrite)
+    temporary = _temporary(target)
+    try:
+        with _telling(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Like :func:`new_file` for a folder; replaces only a folder that holds nothing but event files.
+
+    Raises:
+        ExportError: ``target`` exists and is not to be replaced, holds something else, or cannot be
+            written.
+    """
+    with _telling(target):
+        empty = target.is_dir() and not any(target.iterdir())
+        if not empty:
+            _refuse_existing(target, overwrite)
+            _refuse_foreign_folder(target)
+    temporary = _temporary(target)
+    try:
+        with _telling(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            yield temporary
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_existing(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise ExportError(
+            "The target exists already",
+            subject=str(target),
+            hint="Choose another name, or say that it may be replaced.",
+        )
+
+
+def _refuse_foreign_folder(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir() or not all(
+        file.is_file() and file.name.startswith(EVENT_FILE_PREFIX) for file in target.iterdir()
+    ):
+        raise ExportError(
+            "The target is not a TensorBoard folder and is not replaced",
+            subject=str(target),
+            hint="Choose a new folder.",
+        )
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+
+
+@contextlib.contextmanager
+def _telling(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(
+            f"The export cannot be written ({error.strerror or error})",
+            subject=str(target),
+            hint="Check that the disk has room and that the folder is not read-only.",
+        ) from error
