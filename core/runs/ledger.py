@@ -117,8 +117,8 @@ class Ledger:
     def truncate_from(self, step: int, epoch: int) -> None:
         """Cut what an interrupted run did after its checkpoint: it is about to be made again.
 
-        Batches from ``step`` on, epochs and evaluations from ``epoch`` on, and events after
-        ``step`` are removed, in one transaction.
+        Batches from ``step`` on, epochs and evaluations from ``epoch`` on, every held-out
+        evaluation, and events after ``step`` are removed, in one transaction.
         """
         self.flush()
         with self._database_lock, self._naming_failures():
@@ -127,7 +127,8 @@ class Ledger:
                 remove("DELETE FROM steps WHERE step >= ?", (step,))
                 remove("DELETE FROM curves WHERE first_step + rows > ?", (step,))
                 remove("DELETE FROM epochs WHERE epoch >= ?", (epoch,))
-                remove("DELETE FROM evaluations WHERE epoch >= ?", (epoch,))
+                # The held-out evaluation ends a run: one that goes on makes it again.
+                remove("DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", (epoch,))
                 remove("DELETE FROM events WHERE step > ?", (step,))
                 self._begin_meta_at(step)
                 counts = {

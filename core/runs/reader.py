@@ -227,7 +227,7 @@ class LedgerReader:
         ]
 
     def verify(self) -> None:
-        """Read everything and compare it with its checksums (some 200,000 rows a second).
+        """Read everything and compare it with its checksums (some 100,000 rows a second).
 
         Raises:
             LedgerError: A byte is not what was written, or rows have vanished.

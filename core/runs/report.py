@@ -6,7 +6,6 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from core.runs.export import new_file
 from core.runs.folder import RunFolder, RunInfo
 from core.runs.reader import LedgerReader, OutcomeCounts
 from core.runs.svg_chart import PLOT_WIDTH, Chart, Curve, draw, legend
+from core.training.health import Finding, assess_run
 from core.training.records import LARGE_GRAD_NORM, EpochRecord, Evaluation, EventKind
 
 _MOST_MARKS = 400
@@ -27,22 +27,12 @@ _SMOOTHING = 0.98
 _KEY_EVENTS = (EventKind.ALERT, EventKind.ERROR, EventKind.PAUSED, EventKind.RESUMED)
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFinding:
-    """Something about the health of a run that the report tells."""
-
-    title: str
-    evidence: str = ""
-    advice: str = ""
-    first_step: int | None = None
-
-
 def report_html(
     run: Path,
     target: Path,
     *,
     pictures: Mapping[str, bytes] | None = None,
-    findings: Sequence[ReportFinding] = (),
+    findings: Sequence[Finding] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the report of the run in folder ``run`` to ``target`` and give ``target`` back.
@@ -54,7 +44,7 @@ def report_html(
         run: A run folder.
         target: The page.
         pictures: Further pictures, PNG or SVG, by their captions.
-        findings: What to tell about the health of the run.
+        findings: What to tell about the health of the run; None lets the detectors look.
         overwrite: Whether an existing page is replaced.
 
     Raises:
@@ -71,7 +61,7 @@ def report_html(
             _counts(reader.counts(), evaluations),
             *_charts(history, epochs, meta),
             *_pictures(pictures or {}),
-            _findings(findings),
+            _findings(assess_run(run) if findings is None else findings),
             _soundness(reader.check_invariants()),
             _events(reader),
             _epoch_table(epochs),
@@ -183,14 +173,15 @@ def _pictures(pictures: Mapping[str, bytes]) -> Iterable[str]:
         yield f"<figure><figcaption>{text}</figcaption>{image}</figure>"
 
 
-def _findings(findings: Sequence[ReportFinding]) -> str:
+def _findings(findings: Sequence[Finding]) -> str:
     if not findings:
-        return "<h2>Health</h2><p>No findings.</p>"
+        return "<h2>Health</h2><p>No detector has anything to say.</p>"
     items = []
     for finding in findings:
         where = "" if finding.first_step is None else f" (from batch {finding.first_step} on)"
-        text = " ".join(part for part in (finding.evidence, finding.advice) if part)
-        items.append(f"<dt>{html.escape(finding.title)}{where}</dt><dd>{html.escape(text)}</dd>")
+        title = html.escape(f"{finding.severity.capitalize()}: {finding.title}{where}")
+        text = html.escape(f"{finding.evidence} {finding.what_to_do}")
+        items.append(f"<dt class='{finding.severity}'>{title}</dt><dd>{text}</dd>")
     return f"<h2>Health</h2><dl class='findings'>{''.join(items)}</dl>"
 
 
@@ -210,9 +201,20 @@ def _events(reader: LedgerReader) -> str:
 
 
 def _epoch_table(epochs: Sequence[EpochRecord]) -> str:
-    titles = "Epoch,Mean loss,WER,S,D,I,Batches,Applied,Clipped,Non-finite,Large,Duration".split(
-        ","
-    )
+    titles = [
+        "Epoch",
+        "Mean loss",
+        "WER",
+        "S",
+        "D",
+        "I",
+        "Batches",
+        "Applied",
+        "Clipped",
+        "Non-finite",
+        "Large",
+        "Duration",
+    ]
     rows = [
         (
             f"{record.epoch}",
@@ -317,5 +319,5 @@ circle.a { fill: var(--a); } svg path.mark { fill: var(--warn); }
 .legend i { display: inline-block; width: 1.2em; height: .25em; margin-right: .4em; vertical-align: middle; }
 i.a { background: var(--a); } i.b { background: var(--b); } i.faint { background: var(--faint); }
 i.mark { background: var(--warn); }
-.findings dt { font-weight: 600; } .broken { color: var(--warn); }
+.findings dt { font-weight: 600; } .critical, .broken { color: var(--warn); }
 """

@@ -16,9 +16,10 @@ from core.errors import ExportError, LedgerError
 from core.runs.export import COLUMNS, EVENT_FILE_PREFIX, export_run
 from core.runs.folder import RunFolder
 from core.runs.ledger import Ledger, LedgerReader
-from core.runs.report import ReportFinding, report_html
+from core.runs.report import report_html
 from core.runs.svg_chart import Chart, Curve, draw
 from core.runs.tensorboard_events import masked_checksums
+from core.training.health import Finding, FindingKind, Severity
 from core.training.records import Outcome, StepRecord
 from tests.unit.made_records import make_epoch, make_evaluation, make_step, non_finite_step
 
@@ -219,11 +220,14 @@ def test_the_report_is_one_page_that_needs_nothing_else(run: Path, tmp_path: Pat
     folder = RunFolder(run)
     folder.update_info(name="<b>Bold</b> & co", corpus={"name": "demo", "synthetic": True})
     folder.config_path.write_text('seed = 3\n[optim]\nlr = 0.002\nnote = "<script>"\n')
+    finding = Finding(
+        FindingKind.LATCHED, Severity.CRITICAL, "Latched", "50 batches.", "Clip instead.", 12
+    )
     page = report_html(
         run,
         tmp_path / "report.html",
         pictures={"Window": b"\x89PNG\r\n", "Plot": b"<svg/>"},
-        findings=[ReportFinding("Latched", "no update for 50 batches", "Clip instead.", 12)],
+        findings=[finding],
     ).read_text(encoding="utf-8")
     assert "<b>" not in page
     assert "<script" not in page
@@ -238,7 +242,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(run: Path, tmp_path: Pat
         "<b>Bold</b> & co",
         "demo (synthetic, not real signing)",
         "Batches 60 Applied 58 Not applied 2",
-        "Latched (from batch 12 on) no update for 50 batches Clip instead.",
+        "Critical: Latched (from batch 12 on) 50 batches. Clip instead.",
         "optim.lr 0.002",
         "WER on test, epoch 6 22.0 % (S 4 D 3 I 2)",
         "The ledger is sound",

@@ -364,6 +364,75 @@ def test_vanished_and_changed_rows_are_found(tmp_path: Path) -> None:
             Ledger(copy)
 
 
+WRITE = """
+import sys
+from pathlib import Path
+from core.runs.ledger import Ledger
+from tests.unit.made_records import make_epoch, make_step
+ledger = Ledger(Path(sys.argv[1]), {"policy": "clip", "max_norm": 1.0})
+steps = []
+for step in range(10**9):
+    steps.append(make_step(step, batches_per_epoch=500))
+    ledger.append(steps[-1])
+    if step % 500 == 499:
+        ledger.append_epoch(make_epoch(step // 500 + 1, steps[-500:]))
+    if step == 1500:
+        ledger.flush()
+        print("flushed", flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_a_sound_ledger_that_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "flushed\n"
+        process.kill()
+        process.wait()
+    with LedgerReader(path) as reader:
+        last = reader.last_step()
+        assert last is not None
+        assert last >= 1500
+        reader.verify()
+        assert reader.check_invariants() == []
+    with Ledger(path, META) as ledger:
+        ledger.truncate_from(1234, 3)
+        for step in range(1234, 1300):
+            ledger.append(make_step(step, batches_per_epoch=500))
+    with LedgerReader(path) as reader:
+        reader.verify()
+        expected = [make_step(step, batches_per_epoch=500) for step in range(1300)]
+        assert same_records(reader.steps(), expected)
+        assert reader.check_invariants() == []
+
+
+def test_a_reader_never_sees_half_of_anything_while_rows_come(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = [make_step(step, batches_per_epoch=700) for step in range(5000)]
+    with Ledger(path, META) as ledger:
+
+        def write_all() -> None:
+            for record in steps:
+                ledger.append(record)
+
+        writer = threading.Thread(target=write_all)
+        writer.start()
+        seen = 0
+        while writer.is_alive() or seen == 0:
+            with LedgerReader(path) as reader:
+                reader.verify()
+                loss = np.concatenate([[0.0], *(block["loss"] for block in reader.curves())])
+                assert len(loss) - 1 >= seen
+                seen = len(loss) - 1
+                assert reader.step_count() >= seen
+                assert all("no row" in told for told in reader.check_invariants())
+        writer.join()
+    with LedgerReader(path) as reader:
+        assert same_records(reader.steps(), steps)
+
+
 def load(path: Path) -> str:
     """Everything that a ledger says."""
     with LedgerReader(path) as reader:
