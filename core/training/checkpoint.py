@@ -8,6 +8,7 @@ checks the digest, so a truncated, damaged or edited file is refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -72,7 +73,8 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write one file so that ``path`` is either the old one, whole, or the new one, whole.
 
     Raises:
-        CheckpointError: The disk is full, the folder gone or read-only; ``path`` is as it was.
+        CheckpointError: The disk is full, the folder gone or read-only, or memory ran out; ``path``
+            is as it was.
     """
     state = checkpoint.state.model_dump_json()
     metadata = {_STATE_KEY: state, _DIGEST_KEY: _digest(state, checkpoint.tensors)}
@@ -85,10 +87,11 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError, MemoryError) as error:
+        with contextlib.suppress(OSError):  # the folder itself may be gone or read-only
+            temporary.unlink(missing_ok=True)
         raise CheckpointError(
-            f"The checkpoint could not be written ({error.strerror or error})",
+            f"The checkpoint could not be written ({getattr(error, 'strerror', None) or error})",
             subject=str(path),
             hint="Free some space or make the folder writable, then resume the run: the checkpoints before it are whole.",
         ) from error
@@ -109,14 +112,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "The checkpoint is missing", subject=str(path), hint="Resume from another one."
         ) from error
     except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        RuntimeError,
-        UnicodeError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+        Exception
+    ) as error:  # safetensors and torch raise many kinds for a header that makes no sense
         raise _damaged(path, f"it cannot be read: {error}") from error
     state_text = metadata.get(_STATE_KEY)
     if state_text is None:
@@ -160,6 +157,7 @@ class CheckpointStore:
         self._keep = keep
         self._before_write = before_write
         self._queue: queue.Queue[tuple[Checkpoint, bool] | None] = queue.Queue(maxsize=1)
+        self._unwritten_best: Checkpoint | None = None
         self._error: SignScopeError | None = None
         self._error_lock = threading.Lock()
         self._thread = threading.Thread(target=self._serve, name="checkpoint-writer")
@@ -202,10 +200,10 @@ class CheckpointStore:
                 self._write(*item)
             except SignScopeError as error:
                 self._keep_error(error)
-            except OSError as error:
+            except Exception as error:  # a dead writer would hold up the trainer for ever
                 self._keep_error(
                     CheckpointError(
-                        f"The checkpoint could not be written ({error})",
+                        f"The checkpoint could not be written ({type(error).__name__}: {error})",
                         subject=str(self._folder),
                         hint="Check the disk and resume the run.",
                     )
@@ -215,13 +213,47 @@ class CheckpointStore:
         self._queue.task_done()
 
     def _write(self, checkpoint: Checkpoint, best: bool) -> None:
-        self._before_write()
-        path = self._folder / f"step-{checkpoint.state.step:010d}.safetensors"
-        write_checkpoint(checkpoint, path)
         if best:
-            write_checkpoint(checkpoint, self._folder / _BEST)
+            self._unwritten_best = checkpoint
+        self._before_write()
+        # The best first: killed between the two, the run resumes before this epoch's end and finds
+        # it the best again. The other way round it would resume after it, with an older best.
+        if self._unwritten_best is not None:  # of now, or of an epoch when the disk was full
+            write_checkpoint(self._unwritten_best, best_checkpoint(self._folder))
+            self._unwritten_best = None
+        write_checkpoint(checkpoint, _path_of(self._folder, checkpoint.state.step))
         for old in list_checkpoints(self._folder)[self._keep :]:
             old.unlink(missing_ok=True)
+
+
+def _path_of(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:010d}.safetensors"
+
+
+def remove_after(folder: Path, step: int) -> None:
+    """Remove what a run must not find once it goes on from ``step``, and what a kill left half-written.
+
+    Checkpoints of later steps belong to a course of the run that is about to be made again, maybe
+    otherwise: resuming from one of them later would mix the two. Called with the run's lock held.
+
+    Raises:
+        CheckpointError: One of them cannot be removed.
+    """
+    later = [path for path in list_checkpoints(folder) if path.name > _path_of(folder, step).name]
+    best = best_checkpoint(folder)
+    with contextlib.suppress(CheckpointError):  # a damaged one stays, to be named when it is needed
+        if best.exists() and read_checkpoint(best).state.step > step:
+            later.append(best)
+    try:
+        for path in [*later, *folder.glob(".*.part")]:
+            path.unlink(missing_ok=True)
+        _sync_folder(folder)
+    except OSError as error:
+        raise CheckpointError(
+            f"An outdated checkpoint cannot be removed ({error.strerror or error})",
+            subject=str(folder),
+            hint="Check that the folder exists and is not read-only, then resume the run.",
+        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -287,7 +319,7 @@ def _digest(state_text: str, tensors: Mapping[str, Tensor]) -> str:
 def _schema_version(path: Path, state_text: str) -> object:
     try:
         return json.loads(state_text)["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, "its position is not readable") from error
 
 

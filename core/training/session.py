@@ -28,6 +28,7 @@ from core.training.checkpoint import (
     best_checkpoint,
     newest_checkpoint,
     read_checkpoint,
+    remove_after,
 )
 from core.training.device import ComputeMode, compute_mode, compute_settings
 from core.training.health import INPUTS_META, StepWindow, assess
@@ -130,8 +131,9 @@ def run_job(
         folder = _run_folder(job, corpus)
         stack.enter_context(folder.lock())
         threads = stack.enter_context(compute_settings(mode, job.config.threads))
+        position = _position(job, folder, corpus, threads, mode)
         stack.enter_context(_told_in_folder(folder, mode, corpus))
-        return _train(job, folder, data, corpus, mode, threads, control, observers)
+        return _train(job, folder, data, corpus, mode, threads, position, control, observers)
 
 
 def _train(
@@ -141,6 +143,7 @@ def _train(
     corpus: Corpus,
     mode: ComputeMode,
     threads: int,
+    position: tuple[Checkpoint | None, list[StepRecord]],
     control: RunControl,
     observers: Sequence[TrainingObserver],
 ) -> RunResult:
@@ -154,7 +157,7 @@ def _train(
         "device": str(mode.device),
         "versions": versions(),
     }
-    checkpoint, rows = _position(job, folder, corpus, threads, mode)
+    checkpoint, rows = position
     started_s = time.monotonic()
     inputs = measure_training_inputs(data)
     with contextlib.ExitStack() as stack:
@@ -185,9 +188,12 @@ def _train(
                 EventKind.STARTED, f"{mode.describe()}; corpus {corpus.name}, {data.describe()}"
             )
             _tell_unalignable(trainer, data)
+            trainer.save_checkpoint()  # from here on a kill loses nothing that cannot be resumed
         else:
-            ledger.truncate_from(checkpoint.state.step, checkpoint.state.epoch)
             trainer.restore(checkpoint, rows)
+            # Checkpoints before rows: a kill between leaves rows too many, which resuming cuts.
+            remove_after(folder.checkpoints_dir, checkpoint.state.step)
+            ledger.truncate_from(checkpoint.state.step, checkpoint.state.epoch)
             trainer.event(EventKind.STARTED, f"Resumed at batch {trainer.step}; {mode.describe()}")
         _tell_inputs(trainer, inputs, observers)
         finished = trainer.run()

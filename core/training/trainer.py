@@ -6,6 +6,7 @@ every batch becomes exactly one :class:`~core.training.records.StepRecord`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from core.config import RunConfig
 from core.corpus.batching import Batch, TrainingData
 from core.corpus.prefetch import prefetch
-from core.errors import CheckpointError
+from core.errors import CheckpointError, LedgerError, SignScopeError
 from core.landmarks.normalize import normalize
 from core.model.decoding import blank_fraction
 from core.model.losses import ctc_losses
@@ -100,6 +101,8 @@ class Trainer:
         self._max_steps = max_steps
         self._total_steps = config.optim.epochs * data.batches_per_epoch
         self._last_checkpoint_s = time.monotonic()
+        self._last_checkpoint_step = -1
+        self._ledger_error: LedgerError | None = None
 
         torch.manual_seed(config.seed)
         self.model = Teacher(config.model, data.vocabulary.size).to(mode.device)
@@ -144,7 +147,7 @@ class Trainer:
     def event(self, kind: EventKind, text: str) -> None:
         """Record something that is not a batch."""
         record = RunEventRecord(self.step, kind, text, time.time())
-        self._ledger.append_event(record)
+        self._account(lambda: self._ledger.append_event(record))
         for observer in self._observers:
             observer.on_event(record)
 
@@ -173,7 +176,7 @@ class Trainer:
         record = self._tally.epoch_record(
             self.epoch, duration_s=time.monotonic() - started_s, wall_time=time.time(), dev=dev
         )
-        self._ledger.append_epoch(record)
+        self._account(lambda: self._ledger.append_epoch(record))
         for observer in self._observers:
             observer.on_epoch(record)
         self.epoch += 1
@@ -279,7 +282,7 @@ class Trainer:
         return f"non-finite {what}; non-finite gradients in {named}{more}"
 
     def _record_step(self, record: StepRecord) -> None:
-        self._ledger.append(record)
+        self._account(lambda: self._ledger.append(record))
         self._tally.add(record)
         self.step += 1
         self.batch_idx += 1
@@ -313,25 +316,62 @@ class Trainer:
         """Checkpoint, rest and report as asked; give False when a stop was asked for."""
         if self._checkpoint_due():
             self.save_checkpoint()
-        self._report_checkpoint_error()
-        if self._control.wants_pause():
-            self.save_checkpoint()
-            self.event(EventKind.PAUSED, f"Paused after {self.step} batches")
-            self._control.wait_while_paused()
-            if not self._control.wants_stop():
-                self.event(EventKind.RESUMED, "Resumed")
+        trouble = self._checkpoints.take_error() or self._ledger_error
+        if trouble is not None:
+            self._pause_with_alert(f"{trouble} The run is paused.")
+        while self._control.wants_pause():
+            trouble = self._rest(trouble)
         return not self._control.wants_stop()
 
-    def _report_checkpoint_error(self) -> None:
-        error = self._checkpoints.take_error()
-        if error is not None:
-            self._pause_with_alert(f"{error} The run is paused.")
+    def _rest(self, trouble: SignScopeError | None) -> SignScopeError | None:
+        """Pause with everything on the disk. What could not be written is tried again on resuming.
+
+        Takes, and gives, what keeps the run from being written and was told already.
+        """
+        if trouble is None:
+            trouble = self._write_now()
+            if trouble is not None:
+                self._pause_with_alert(str(trouble))
+        self.event(EventKind.PAUSED, f"Paused after {self.step} batches")
+        self._control.wait_while_paused()
+        if self._control.wants_stop():
+            return trouble
+        if trouble is not None:
+            trouble = self._write_now()
+        if trouble is not None:
+            self._pause_with_alert(f"{trouble} The run is still paused.")
+        else:
+            self.event(EventKind.RESUMED, "Resumed")
+        return trouble
+
+    def _write_now(self) -> SignScopeError | None:
+        """Bring ledger and checkpoint to the disk, as they are now; give what prevents it."""
+        with contextlib.suppress(
+            SignScopeError
+        ):  # an earlier failure, made good below or told again
+            self._checkpoints.wait()
+        self.save_checkpoint()
+        try:
+            self._checkpoints.wait()
+        except SignScopeError as error:
+            return error
+        self._ledger_error = None
+        return None
+
+    def _account(self, append: Callable[[], None]) -> None:
+        """Write to the ledger. It keeps a row that it cannot write, and the next boundary pauses."""
+        try:
+            append()
+        except LedgerError as error:
+            self._ledger_error = error
 
     # ------------------------------------------------------------------ checkpoints
 
     def _checkpoint_due(self) -> bool:
         every = self._config.checkpoint.every_batches
         limit_s = 60 * self._config.checkpoint.every_minutes
+        if self.step == self._last_checkpoint_step:  # evaluation has boundaries of its own
+            return False
         return (every > 0 and self.step % every == 0) or (
             limit_s > 0 and time.monotonic() - self._last_checkpoint_s >= limit_s
         )
@@ -339,10 +379,8 @@ class Trainer:
     def save_checkpoint(self, *, best: bool = False) -> None:
         """Copy everything the run needs to go on and hand it to the writing thread."""
         self._last_checkpoint_s = time.monotonic()
-        try:
-            self._checkpoints.save(self._snapshot(), best=best)
-        except CheckpointError as error:
-            self._pause_with_alert(str(error))
+        self._last_checkpoint_step = self.step
+        self._checkpoints.save(self._snapshot(), best=best)
 
     def _snapshot(self) -> Checkpoint:
         state = CheckpointState.model_validate(
