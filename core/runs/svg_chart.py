@@ -147,7 +147,7 @@ def _grid(x_scale: _Scale, y_scale: _Scale, x_label: str) -> list[str]:
         x = x_scale.place(value)
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 10}">{value:g}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
-    parts.append(f'<text class="y" x="{right}" y="{bottom - 6}">{html.escape(x_label)}</text>')
+    parts.append(f'<text class="y" x="{LEFT - 6}" y="{HEIGHT - 10}">{html.escape(x_label)}</text>')
     return parts
 
 
@@ -169,8 +169,8 @@ def _line(curve: Curve, x_scale: _Scale, y_scale: _Scale) -> str:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Some five round numbers within [low, high]."""
-    rough = (high - low) / 5
+    """Some four to eight round numbers within [low, high]."""
+    rough = (high - low) / 8
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step), math.floor(high / step)
