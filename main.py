@@ -182,7 +182,8 @@ def replay(
         corpus: Folder of a corpus, or 'demo' for the built-in synthetic one.
         policies: Names with commas between: clip, none, or skip:T, which leaves out every update whose
             gradient norm is above T before clipping.
-        steps: Batches for each policy.
+        steps: Batches for each policy. Not given: enough for clipping to get there, and six times
+            what it needed for the others.
         seed: Seed of weights, sentences and augmentation.
         json: File for the result.
         config: TOML file with settings, instead of those of the story that the replay tells.
@@ -197,10 +198,9 @@ def replay(
     _make_demo_corpus_of(chosen)
     from core.console import ConsoleObserver, run_in_terminal
 
-    count = steps or policy_replay.DEFAULT_STEPS
     with contextlib.ExitStack() as observers:
 
-        def observers_for(policy: UpdatePolicy) -> list[ConsoleObserver]:
+        def observers_for(policy: UpdatePolicy, count: int) -> list[ConsoleObserver]:
             observer = ConsoleObserver(
                 policy.max_norm, batches=count, label=policy.name, bar_only=True
             )
@@ -210,7 +210,7 @@ def replay(
             lambda control: policy_replay.replay(
                 chosen,
                 policies.split(","),
-                steps=count,
+                steps=steps,
                 runs_dir=out or runs_dir(),
                 control=control,
                 observers_for=observers_for,
@@ -239,9 +239,9 @@ def runs(folder: OptionalPath = None) -> int:
     for run in found:
         wer = "" if run.best_wer is None else f", best WER {100 * run.best_wer:.1f}%"
         wer += "" if run.test_wer is None else f", held-out WER {100 * run.test_wer:.1f}%"
-        corpus = f"{run.corpus}{' (synthetic)' if run.synthetic else ''}"
+        mark = " (synthetic)" if run.synthetic and "synthetic" not in run.corpus else ""
         done = f"{run.epochs}/{run.total_epochs} epochs, {run.batches} batches{wer}"
-        print(f"{run.path.name}: {run.problem or f'{run.state}, {corpus}, {done}'}")
+        print(f"{run.path.name}: {run.problem or f'{run.state}, {run.corpus}{mark}, {done}'}")
     return 0
 
 

@@ -37,9 +37,13 @@ STORY_RATIO = 283 / 50
 """The story's claim: clipping needs 5.66 times fewer batches than skipping."""
 
 DEFAULT_POLICIES = ("clip", "skip:100")
-DEFAULT_STEPS = 400
+DEFAULT_STEPS = 300
+PATIENCE = 6
+"""When no number of batches is named, the other policies get this many times the batches that
+clipping needed: the least that can show the story's ratio."""
 
-ObserverFactory = Callable[[UpdatePolicy], Sequence[TrainingObserver]]
+ObserverFactory = Callable[[UpdatePolicy, int], Sequence[TrainingObserver]]
+"""Gives the observers of one policy's run, from the policy and its number of batches."""
 
 
 def story_config(corpus: str = DEMO_CORPUS, seed: int = 0) -> RunConfig:
@@ -79,7 +83,6 @@ class ReplayResult:
 
     corpus: str
     seed: int
-    steps: int
     policies: dict[str, PolicyResult]
 
     @property
@@ -105,15 +108,16 @@ def replay(
     config: RunConfig,
     policies: Sequence[str],
     *,
-    steps: int,
+    steps: int | None,
     runs_dir: Path,
     control: RunControl,
-    observers_for: ObserverFactory = lambda policy: (),
+    observers_for: ObserverFactory = lambda policy, steps: (),
     share: float = STORY_SHARE,
 ) -> ReplayResult:
     """Train ``steps`` batches with each policy, one after the other, in the calling thread.
 
-    The caller applies START to ``control`` before and FINISHED or FAILED after. A stop ends the
+    Clipping goes first. With ``steps`` None it gets DEFAULT_STEPS batches, and the others PATIENCE
+    times as many as clipping needed to reach the share. The caller applies START to ``control`` before and FINISHED or FAILED after. A stop ends the
     replay after the batch at hand; the policies done so far are in the result.
 
     Raises:
@@ -125,8 +129,10 @@ def replay(
         raise ConfigError(
             "There is no policy to replay", hint="Name at least one, for example clip,skip:100."
         )
+    parsed.sort(key=lambda policy: policy.name != "clip")
     stamp = time.strftime("%Y-%m-%d %H.%M.%S")
-    results = {}
+    limit = steps or DEFAULT_STEPS
+    results: dict[str, PolicyResult] = {}
     for policy in parsed:
         if control.wants_stop():
             break
@@ -134,11 +140,13 @@ def replay(
             config.model_copy(update={"name": f"replay {stamp} {policy.name}"}),
             runs_dir,
             policy=policy,
-            max_steps=steps,
+            max_steps=limit,
         )
-        run = run_job(job, control, observers_for(policy)).run_path
-        results[policy.name] = measure_policy(policy.name, run, share)
-    return ReplayResult(config.data.corpus, config.seed, steps, results)
+        run = run_job(job, control, observers_for(policy, limit)).run_path
+        result = results[policy.name] = measure_policy(policy.name, run, share)
+        if steps is None and policy.name == "clip" and result.batches_to_share is not None:
+            limit = PATIENCE * result.batches_to_share
+    return ReplayResult(config.data.corpus, config.seed, results)
 
 
 def measure_policy(policy: str, run: Path, share: float = STORY_SHARE) -> PolicyResult:
