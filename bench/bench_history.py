@@ -1,6 +1,6 @@
 """History and pyramid at length: append, envelope of random views, memory, load from a ledger.
 
-    python -m bench.bench_history [--steps 10000000] [--ledger-steps 1000000] [--keep FOLDER]
+    python -m bench.bench_history [--steps 10000000] [--ledger-steps 300000] [--keep FOLDER]
 
 One JSON line each. Times are processor time of the measuring thread, which other programs on the
 machine do not lengthen; wall time stands beside it. Promises: append under 5 microseconds a record for all columns together, an
@@ -35,7 +35,7 @@ RATE_HZ, DRAW_HZ = 1000, 30
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=10_000_000)
-    parser.add_argument("--ledger-steps", type=int, default=1_000_000)
+    parser.add_argument("--ledger-steps", type=int, default=300_000)
     parser.add_argument(
         "--keep", type=Path, help="folder whose ledger.sqlite is made or used again"
     )
