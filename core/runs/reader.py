@@ -363,7 +363,7 @@ class LedgerReader:
             if _name(error) in ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_LOCKED"):
                 raise _unreadable(self.path, error) from error
             raise self._damaged(str(error)) from error
-        except (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError) as error:
+        except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise self._damaged(str(error)) from error
 
 
