@@ -76,7 +76,7 @@ class PreviewFrame:
     fps: float
     """Pictures with landmarks per second, over the last two seconds."""
     dropped: int
-    """Pictures replaced by newer ones since the camera was switched on."""
+    """Pictures replaced by newer ones since the first one was shown."""
 
 
 class Mailbox(Generic[_Item]):
@@ -227,6 +227,7 @@ class _DetectThread(QThread):
         self.setObjectName("camera landmarks")
         self._session = session
         self._finished_s: deque[float] = deque()
+        self._replaced_at_start = 0
 
     def run(self) -> None:
         """Detect until the mailbox of frames is closed."""
@@ -246,7 +247,9 @@ class _DetectThread(QThread):
             session.detector = LandmarkDetector()
         # The detector outlives sources, and its timestamps must rise for all its life.
         base_ms = session.detector.last_timestamp_ms + 1
-        captured: _Captured | None = first
+        # Pictures that came while the models were loaded are old, and no loss.
+        captured: _Captured | None = session.captured.take_now() or first
+        self._replaced_at_start = session.captured.replaced
         while captured is not None:
             frame = self._preview(session.detector, captured, base_ms)
             if session.detected.put(frame):
@@ -272,7 +275,7 @@ class _DetectThread(QThread):
             timestamp_ms=captured.timestamp_ms,
             captured_s=captured.captured_s,
             fps=self._measured_fps(),
-            dropped=session.captured.replaced + session.detected.replaced,
+            dropped=session.captured.replaced - self._replaced_at_start + session.detected.replaced,
         )
 
     def _measured_fps(self) -> float:

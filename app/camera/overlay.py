@@ -45,6 +45,7 @@ class ViewColors:
 
     background: QColor
     text: QColor
+    muted: QColor
     faint: QColor
     left: QColor
     right: QColor
@@ -100,7 +101,7 @@ def draw_training_view(
     """Draw one normalised frame: the body in shoulder widths, each hand apart around its wrist."""
     painter.fillRect(area, colors.background)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    inset = min(area.width() / 4, area.height() / 3)
+    inset = min(area.width() / 3.5, area.height() / 2)
     body = QRectF(area)
     body.setRight(area.right() - inset)
     if np.isnan(view.points_KC[POSE]).all():
@@ -112,7 +113,7 @@ def draw_training_view(
             "No shoulders found: training masks this frame.",
         )
     unit = min(body.width() / 4.4, body.height() / 3.6)
-    middle = QPointF(body.center().x(), body.top() + 0.42 * body.height())
+    middle = QPointF(body.center().x(), body.top() + 0.47 * body.height())
     painter.setPen(QPen(colors.faint, 1, Qt.PenStyle.DashLine))
     painter.drawLine(QLineF(body.left(), middle.y(), body.right(), middle.y()))
     painter.drawLine(QLineF(middle.x(), body.top(), middle.x(), body.bottom()))
@@ -144,20 +145,20 @@ def _draw_hand_box(
     painter.setPen(QPen(colors.faint, 1))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawRoundedRect(box, 4, 4)
-    missing = bool(np.isnan(hand_KC).all())
     font = QFont(painter.font())
     font.setPixelSize(max(10, min(13, int(box.height() / 9))))
     painter.setFont(font)
     painter.setPen(colors.text)
-    painter.drawText(
-        box.adjusted(6, 4, -6, -4),
-        Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft,
-        f"{name}: missing" if missing else name,
-    )
+    title = box.adjusted(6, 4, -6, -4)
+    painter.drawText(title, Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft, name)
+    if np.isnan(hand_KC).all():
+        painter.setPen(colors.muted)
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, "not found")
+        return
     painter.save()
     painter.setClipRect(box)
     # Around the wrist, in shoulder widths: a hand is a third to a half of one long.
-    placed_KC = _placed(hand_KC, box.center(), box.height() / 1.3)
+    placed_KC = _placed(hand_KC, box.center(), box.height() / 1.7)
     _skeleton(painter, placed_KC, color, max(1.2, box.height() / 90), outline=False)
     painter.restore()
 

@@ -37,6 +37,10 @@ from core.errors import ModelFileError
 from core.landmarks.cameras import list_cameras
 
 SIGN_COLOR: Final = "#c62828"
+_LEGEND: Final = (
+    f'<span style="color:{LEFT_COLOR}">●</span> left hand&nbsp;&nbsp; '
+    f'<span style="color:{RIGHT_COLOR}">●</span> right hand'
+)
 _VIDEO: Final = "choose a video"
 _FOLDER: Final = "choose a folder"
 _VIDEO_FILTER: Final = (
@@ -103,6 +107,7 @@ class PictureView(QWidget):
         return ViewColors(
             background=background,
             text=palette.color(QPalette.ColorRole.Text),
+            muted=palette.color(QPalette.ColorRole.PlaceholderText),
             faint=palette.color(QPalette.ColorRole.Mid),
             left=QColor(LEFT_COLOR if dark else "#b85400"),
             right=QColor(RIGHT_COLOR if dark else "#0072b2"),
@@ -135,7 +140,7 @@ class _MessagePage(QWidget):
         self.progress = QProgressBar()
         self.progress.setObjectName("camera_fetch_progress")
         self.progress.setTextVisible(False)
-        self.progress.setMaximumWidth(320)
+        self.progress.setFixedWidth(240)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(20, 16, 20, 16)
         layout.setSpacing(6)
@@ -229,12 +234,16 @@ class PreviewWidget(QWidget):
             "pictures left out because a newer one was there"
         )
         self._numbers.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self._legend = QLabel(_LEGEND)
+        self._legend.setObjectName("camera_legend")
+        self._legend.setTextFormat(Qt.TextFormat.RichText)
+        self._legend.setProperty("role", "muted")
         self.view = PictureView()
         self._message = _MessagePage()
         self._pages = QStackedWidget()
         self._pages.addWidget(self._message)
         self._pages.addWidget(self.view)
-        self._sign = QLabel("Camera is on", self._pages)
+        self._sign = QLabel("Camera is on", self)
         self._sign.setObjectName("camera_sign")
         self._sign.setStyleSheet(
             f"background: {SIGN_COLOR}; color: #ffffff; font-weight: 600;"
@@ -408,10 +417,15 @@ class PreviewWidget(QWidget):
         self.view.frame = None
         self._numbers.clear()
         self._switch.setEnabled(bool(self.source))
-        if self.source:
+        if self.source.isdigit():
             self._say(
                 "The camera is off",
                 "Switch it on to see yourself with the landmarks that training would see.",
+            )
+        elif self.source:
+            self._say(
+                "The camera is off",
+                f"{Path(self.source).name} stands in for it. Switch it on to see its landmarks.",
             )
         else:
             self._say(
@@ -495,12 +509,13 @@ class PreviewWidget(QWidget):
     def _sign_text(self) -> str:
         if self._chosen.isdigit():
             return "Camera is on"
-        return f"Camera is on: {Path(self._chosen).name} stands in for it"
+        return f"Camera is on ({'images' if Path(self._chosen).is_dir() else 'video'})"
 
     def _place_sign(self) -> None:
+        corner = self._pages.geometry().topLeft()
         self._sign.setMaximumWidth(max(60, self._pages.width() - 16))
         self._sign.adjustSize()
-        self._sign.move(8, 8)
+        self._sign.move(corner.x() + 8, corner.y() + 8)
         self._sign.raise_()
 
     def _lay_out(self) -> None:
@@ -508,16 +523,20 @@ class PreviewWidget(QWidget):
         top.setSpacing(6)
         top.addWidget(self._picker, 1)
         top.addWidget(self._switch)
+        told = QHBoxLayout()
+        told.addWidget(self._legend)
+        told.addWidget(self._numbers, 1)
         bottom = QHBoxLayout()
         bottom.setSpacing(12)
         bottom.addWidget(self._mirror)
         bottom.addWidget(self._training)
-        bottom.addWidget(self._numbers, 1)
+        bottom.addStretch(1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(6)
         layout.addLayout(top)
         layout.addWidget(self._pages, 1)
+        layout.addLayout(told)
         layout.addLayout(bottom)
 
     def resizeEvent(self, event: QResizeEvent) -> None:

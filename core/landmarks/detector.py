@@ -203,13 +203,16 @@ def assign_hands(hands: Sequence[DetectedHand], pose_KC: Float32Array) -> dict[s
 
     mediapipe 1.x labels hands as they are in a plain image (older versions assumed a mirrored one), so
     the label counts. Where both carry the same label, the hands go to the pose's wrists so that the
-    sum of the distances is smallest; without a pose the surer label stays.
+    sum of the distances is smallest; without a pose the surer label stays. One hand that was found
+    twice counts once.
 
     Args:
         hands: What the hand landmarker found.
         pose_KC: (33, 4) or more points of the pose, NaN where there is none.
     """
     hands = sorted(hands, key=lambda hand: -hand.score)[:2]
+    if len(hands) == 2 and _is_one_hand(hands[0], hands[1], pose_KC):
+        hands = [min(hands, key=lambda hand: _distance(hand, hand.label, pose_KC))]
     if len(hands) < 2 or hands[0].label != hands[1].label:
         return {hand.label: hand for hand in hands}
     sure, unsure = hands
@@ -218,6 +221,16 @@ def assign_hands(hands: Sequence[DetectedHand], pose_KC: Float32Array) -> dict[s
     if swap < stay:  # never true for NaN
         sure, unsure = unsure, sure
     return {hands[0].label: sure, _other(hands[0].label): unsure}
+
+
+def _is_one_hand(a: DetectedHand, b: DetectedHand, pose_KC: Float32Array) -> bool:
+    """Tell one hand found twice from two hands that touch: then the pose's wrists are near as well."""
+    apart_K = np.hypot(*(a.landmarks_KC - b.landmarks_KC)[:, :2].T)
+    size = np.hypot(*(a.landmarks_KC - a.landmarks_KC[0])[:, :2].T).max()
+    if apart_K.mean() > size / 2:
+        return False
+    wrists_apart = math.dist(pose_KC[LEFT_WRIST, :2], pose_KC[RIGHT_WRIST, :2])
+    return a.label == b.label if math.isnan(wrists_apart) else bool(wrists_apart > size)
 
 
 def _assemble(found_pose: Any, found_hands: Any) -> Float32Array:

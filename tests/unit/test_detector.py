@@ -24,8 +24,10 @@ from core.landmarks.detector import (
 
 
 def hand(label: str, score: float, x: float) -> DetectedHand:
+    """A hand of a tenth of the image, with its wrist at x and its fingers upwards."""
     landmarks = np.full((21, 4), 0.5, dtype=np.float32)
     landmarks[:, 0] = x
+    landmarks[:, 1] -= np.linspace(0, 0.1, 21, dtype=np.float32)
     return DetectedHand(label, score, landmarks)
 
 
@@ -63,6 +65,20 @@ def test_equal_labels_go_to_the_nearer_wrists(label: str, surer_at: float) -> No
 def test_equal_labels_without_a_pose_go_by_score() -> None:
     hands = [hand(RIGHT, 0.6, 0.2), hand(RIGHT, 0.95, 0.8)]
     assert where(assign_hands(hands, NO_POSE)) == {RIGHT: 0.8, LEFT: 0.2}
+
+
+@pytest.mark.parametrize("labels", [(LEFT, RIGHT), (RIGHT, LEFT), (RIGHT, RIGHT)])
+def test_one_hand_found_twice_counts_once(labels: tuple[str, str]) -> None:
+    hands = [hand(labels[0], 0.9, 0.31), hand(labels[1], 0.8, 0.32)]
+    (label,) = assign_hands(hands, pose(left_x=0.7, right_x=0.3))
+    assert label == RIGHT
+
+
+def test_two_hands_that_touch_stay_two() -> None:
+    hands = [hand(LEFT, 0.9, 0.52), hand(RIGHT, 0.8, 0.48)]
+    touching = pose(left_x=0.53, right_x=0.47)
+    assert where(assign_hands(hands, touching)) == {LEFT: 0.52, RIGHT: 0.48}
+    assert where(assign_hands(hands, NO_POSE)) == {LEFT: 0.52, RIGHT: 0.48}
 
 
 def test_points_of_a_mirrored_image_are_drawn_where_they_are_in_it() -> None:

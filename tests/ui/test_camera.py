@@ -1,0 +1,593 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import numpy as np
+import pytest
+from PySide6.QtCore import QThread
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import (
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QPushButton,
+    QWidget,
+)
+from pytestqt.qtbot import QtBot
+
+from app.camera.camera_controller import (
+    CameraController,
+    CameraState,
+    Mailbox,
+    PreviewFrame,
+    training_view,
+)
+from app.camera.model_fetcher import ModelFetcher
+from app.camera.preview_widget import PreviewWidget
+from core.errors import CameraError
+from core.landmarks import layout
+
+OFF, STARTING, ON, STOPPING = CameraState
+PLENTY_MS = 30_000
+_Widget = TypeVar("_Widget", bound=QWidget)
+
+
+@pytest.fixture
+def controller(qtbot: QtBot) -> Iterator[CameraController]:
+    made = CameraController()
+    yield made
+    assert made.close(10), "the camera was not released"
+    made.deleteLater()
+
+
+@pytest.fixture
+def preview(qtbot: QtBot, controller: CameraController) -> Iterator[PreviewWidget]:
+    widget = PreviewWidget(controller)
+    qtbot.addWidget(widget)
+    widget.resize(640, 480)
+    widget.show()
+    qtbot.waitExposed(widget)
+    yield widget
+    assert widget.shutdown(10)
+
+
+@pytest.fixture
+def video(real_data_dir: Path) -> str:
+    return str(real_data_dir / "video" / "gestures_720p.mp4")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    """A folder of grey images: a camera that sees nobody."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        image = QImage(64, 48, QImage.Format.Format_RGB32)
+        image.fill(0x202020 * (number + 1))
+        assert image.save(str(folder / f"{number}.png"))
+    return str(folder)
+
+
+def wait_for_frame(
+    qtbot: QtBot, controller: CameraController, wanted: Callable[[PreviewFrame], bool]
+) -> PreviewFrame:
+    with qtbot.waitSignal(controller.frame_ready, timeout=PLENTY_MS, check_params_cb=wanted) as got:
+        pass
+    assert got.args is not None
+    frame = got.args[0]
+    assert isinstance(frame, PreviewFrame)
+    return frame
+
+
+def wait_for(qtbot: QtBot, controller: CameraController, state: CameraState) -> None:
+    qtbot.waitUntil(lambda: controller.state is state, timeout=PLENTY_MS)
+
+
+def child(widget: PreviewWidget, kind: type[_Widget], name: str) -> _Widget:
+    found = widget.findChild(kind, name)
+    assert isinstance(found, kind), f"{name} is not there"
+    return found
+
+
+def shown(widget: PreviewWidget, kind: type[QWidget], name: str) -> bool:
+    return child(widget, kind, name).isVisible()
+
+
+def words(widget: PreviewWidget) -> str:
+    parts = ("camera_message_heading", "camera_message_text")
+    return "\n".join(child(widget, QLabel, name).text() for name in parts)
+
+
+def has_right_hand(frame: PreviewFrame) -> bool:
+    return bool(layout.present(frame.landmarks_KC)[layout.RIGHT_HAND].all())
+
+
+def pixels_of(image: QImage) -> np.ndarray:
+    image = image.convertToFormat(QImage.Format.Format_RGB32)
+    array = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1, 4)
+    return array[:, : image.width(), :3].astype(int)
+
+
+# ---------------------------------------------------------------- mailbox
+
+
+def test_the_newest_item_wins_and_the_others_are_counted() -> None:
+    box: Mailbox[int] = Mailbox()
+    assert [box.put(item) for item in (1, 2, 3)] == [True, False, False]
+    assert (box.take(), box.take_now(), box.replaced) == (3, None, 2)
+    assert box.put(4)
+
+
+def test_closing_frees_whoever_waits() -> None:
+    box: Mailbox[int] = Mailbox()
+    taken: list[int | None] = []
+    waiting = threading.Thread(target=lambda: taken.append(box.take()))
+    waiting.start()
+    box.close()
+    waiting.join(10)
+    assert taken == [None]
+
+
+# ---------------------------------------------------------------- a person before the camera
+
+
+@pytest.mark.models
+@pytest.mark.real_data
+def test_the_preview_of_a_video_shows_hands(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, video: str
+) -> None:
+    preview.set_source(video)
+    assert controller.state is OFF, "choosing a source must not switch it on"
+    times: list[int] = []
+    controller.frame_ready.connect(lambda frame: times.append(frame.timestamp_ms))
+    child(preview, QPushButton, "camera_switch").click()
+    assert child(preview, QLabel, "camera_sign").text().startswith("Camera is on")
+    assert shown(preview, QLabel, "camera_sign")
+    frame = wait_for_frame(qtbot, controller, has_right_hand)
+    assert controller.state is ON
+    assert len(times) == len(set(times))
+    assert times == sorted(times)
+
+    # The picture differs from the bare frame exactly where the hand is drawn.
+    view = preview.view
+    assert view.frame is frame
+    drawn = pixels_of(view.picture())
+    nobody = np.full_like(frame.landmarks_KC, np.nan)
+    view.frame = PreviewFrame(**(vars(frame) | {"landmarks_KC": nobody}))
+    bare = pixels_of(view.picture())
+    view.frame = frame
+    assert drawn.shape == bare.shape == (view.height(), view.width(), 3)
+    differs = np.abs(drawn - bare).max(axis=2) > 40
+    scale = min(view.width() / 1280, view.height() / 720)
+    left = (view.width() - 1280 * scale) / 2
+    top = (view.height() - 720 * scale) / 2
+    for x, y in frame.landmarks_KC[layout.RIGHT_HAND, :2]:
+        if 0 <= x <= 1 and 0 <= y <= 1:
+            column, row = int(left + x * 1280 * scale), int(top + y * 720 * scale)
+            around = differs[max(0, row - 2) : row + 3, max(0, column - 2) : column + 3]
+            assert around.any(), f"nothing is drawn at the hand's point ({x:.2f}, {y:.2f})"
+    assert 0.001 < differs.mean() < 0.2
+
+    numbers = child(preview, QLabel, "camera_numbers").text()
+    assert all(word in numbers for word in ("fps", "ms", "dropped"))
+
+    # Mirrored, the same hand is drawn on the other side of the picture.
+    view.mirrored = True
+    mirrored = pixels_of(view.picture())
+    assert np.abs(mirrored[:, ::-1] - drawn).mean() < np.abs(mirrored - drawn).mean() / 2
+
+
+@pytest.mark.models
+@pytest.mark.real_data
+def test_the_training_view_is_what_training_sees(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, video: str
+) -> None:
+    import torch
+
+    from core.landmarks.normalize import normalize
+
+    preview.set_source(video)
+    child(preview, QCheckBox, "camera_training_view").setChecked(True)
+    preview.switch_on()
+    frame = wait_for_frame(qtbot, controller, has_right_hand)
+    assert frame.training_view is not None
+    # As one frame in the middle of a batch of training: the very same bits.
+    batch = torch.rand(3, 7, 75, 4)
+    batch[1, 4] = torch.from_numpy(frame.landmarks_KC)
+    seen = normalize(batch, torch.tensor([7, 7, 7]))
+    view = frame.training_view
+    assert np.array_equal(view.points_KC[layout.POSE], seen.pose_BTKC[1, 4, :, :2].numpy())
+    assert np.array_equal(view.points_KC[layout.RIGHT_HAND], seen.right_BTKC[1, 4, :, :2].numpy())
+    assert np.array_equal(view.right_KC, seen.right_BTKC[1, 4, :, 2:4].numpy())
+    assert np.isnan(view.left_KC).all() == (not seen.left_mask_BTK[1, 4].any())
+    as_training = pixels_of(preview.view.picture())
+    child(preview, QCheckBox, "camera_training_view").setChecked(False)
+    assert np.abs(as_training - pixels_of(preview.view.picture())).mean() > 5
+
+
+def test_a_frame_without_shoulders_is_masked_in_the_training_view() -> None:
+    view = training_view(np.full((75, 4), np.nan, dtype=np.float32))
+    assert np.isnan(view.points_KC).all()
+    assert np.isnan(view.left_KC).all()
+
+
+# ---------------------------------------------------------------- on, off, hidden, closed
+
+
+@pytest.mark.models
+def test_hiding_releases_the_camera_and_showing_leaves_it_off(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, images: str
+) -> None:
+    preview.set_source(images)
+    preview.switch_on()
+    wait_for(qtbot, controller, ON)
+    assert shown(preview, QLabel, "camera_sign")
+    preview.hide()
+    wait_for(qtbot, controller, OFF)
+    assert _running_threads() == []
+    preview.show()
+    QApplication.processEvents()
+    assert controller.state is OFF
+    assert not shown(preview, QLabel, "camera_sign")
+    assert "off" in words(preview)
+
+
+@pytest.mark.models
+def test_restarting_many_times_leaks_no_thread(
+    qtbot: QtBot, controller: CameraController, images: str
+) -> None:
+    controller.start(images)
+    wait_for(qtbot, controller, ON)
+    before = threading.active_count()
+    states: list[CameraState] = []
+    controller.state_changed.connect(states.append)
+    for _ in range(12):
+        assert controller.stop(10)
+        assert controller.state is OFF
+        controller.start(images)
+        wait_for(qtbot, controller, ON)
+    assert states == [STOPPING, OFF, STARTING, ON] * 12
+    assert threading.active_count() == before
+    assert len(_running_threads()) == 2
+    assert controller.stop(10)
+    assert _running_threads() == []
+
+
+@pytest.mark.models
+def test_another_source_takes_over_and_a_late_stop_wins(
+    qtbot: QtBot, controller: CameraController, images: str, tmp_path: Path
+) -> None:
+    labels: list[str] = []
+    controller.frame_ready.connect(lambda _: labels.append(controller.label))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "0.png").write_bytes((Path(images) / "0.png").read_bytes())
+    controller.start(images)
+    wait_for(qtbot, controller, ON)
+    controller.start(str(tmp_path / "other"))
+    qtbot.waitUntil(lambda: "other" in labels, timeout=PLENTY_MS)
+    controller.start(images)
+    controller.request_stop()
+    wait_for(qtbot, controller, OFF)
+    assert controller.failure is None
+    assert _running_threads() == []
+
+
+def test_stopping_before_anything_was_read_and_twice_is_harmless(
+    qtbot: QtBot, controller: CameraController, images: str
+) -> None:
+    assert controller.stop()
+    for _ in range(5):
+        controller.start(images)
+        assert controller.stop(10)
+        assert controller.stop(10)
+    assert controller.state is OFF
+    assert _running_threads() == []
+
+
+def test_a_camera_that_hangs_is_reported_and_never_torn_down(
+    qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = plug_in(monkeypatch, FakeCamera(hangs=True))
+    controller.start("0")
+    assert camera.reading.wait(10)
+    assert not controller.stop(0.05)
+    assert controller.state is STOPPING
+    assert not camera.closed
+    camera.let_go.set()
+    wait_for(qtbot, controller, OFF)
+    assert camera.closed
+
+
+# ---------------------------------------------------------------- what can go wrong
+
+
+class FakeCamera:
+    """A camera that gives so many pictures, then is unplugged, or hangs until it is let go."""
+
+    label = "Fake camera"
+    fps = 100.0
+    live = True
+
+    def __init__(self, pictures: int = 3, hangs: bool = False) -> None:
+        self.pictures = pictures
+        self.hangs = hangs
+        self.reading = threading.Event()
+        self.let_go = threading.Event()
+        self.closed = False
+        self.index = 0
+
+    def read(self) -> object:
+        from core.landmarks.capture import Frame
+
+        self.reading.set()
+        if self.hangs:
+            self.let_go.wait(30)
+        if self.index >= self.pictures:
+            raise CameraError(
+                "The camera stopped giving pictures",
+                subject=self.label,
+                hint="It may have been unplugged.",
+            )
+        self.index += 1
+        return Frame(np.zeros((48, 64, 3), np.uint8), self.index, 10 * self.index)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def plug_in(monkeypatch: pytest.MonkeyPatch, camera: FakeCamera) -> FakeCamera:
+    from core.landmarks import capture
+
+    monkeypatch.setattr(capture, "open_source", lambda source: camera)
+    monkeypatch.setattr("app.camera.camera_controller.missing_models", list)
+    return camera
+
+
+@pytest.mark.models
+def test_unplugging_in_mid_stream_is_a_sentence_in_the_preview(
+    qtbot: QtBot,
+    controller: CameraController,
+    preview: PreviewWidget,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera = plug_in(monkeypatch, FakeCamera())
+    preview.set_source("0")
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
+        preview.switch_on()
+    assert failed.args == [
+        "The camera stopped giving pictures: Fake camera. It may have been unplugged."
+    ]
+    assert "stopped giving pictures" in words(preview)
+    assert "unplugged" in words(preview)
+    assert camera.closed
+    assert not shown(preview, QLabel, "camera_sign")
+    assert not shown(preview, QPushButton, "camera_fetch")
+
+
+@pytest.mark.models
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [("gone.mp4", None, "no such video file"), ("letter.mp4", "hello", "cannot be read as video")],
+)
+def test_a_file_that_cannot_be_read_is_a_sentence_in_the_preview(
+    qtbot: QtBot,
+    controller: CameraController,
+    preview: PreviewWidget,
+    tmp_path: Path,
+    name: str,
+    content: str | None,
+    expected: str,
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    preview.set_source(str(path))
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+        preview.switch_on()
+    assert expected in words(preview)
+    assert str(path) in words(preview)
+    assert controller.state is OFF
+    assert child(preview, QPushButton, "camera_switch").isEnabled()
+
+
+def test_an_unexpected_error_is_a_sentence_too(
+    qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.landmarks import capture
+
+    def explode(source: str) -> None:
+        raise ZeroDivisionError("nobody thought of this")
+
+    monkeypatch.setattr(capture, "open_source", explode)
+    monkeypatch.setattr("app.camera.camera_controller.missing_models", list)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
+        controller.start("0")
+    assert "nobody thought of this" in str(failed.args)
+
+
+def test_without_a_camera_the_preview_says_what_to_do(
+    qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.camera.preview_widget.list_cameras", list)
+    widget = PreviewWidget(controller)
+    qtbot.addWidget(widget)
+    assert "No camera was found" in words(widget)
+    assert not child(widget, QPushButton, "camera_switch").isEnabled()
+    assert widget.source == ""
+    widget.switch_on()
+    assert controller.state is OFF
+
+
+# ---------------------------------------------------------------- models
+
+
+@pytest.fixture
+def without_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SIGNSCOPE_MODELS", str(tmp_path / "models"))
+    return tmp_path / "models"
+
+
+@pytest.mark.models
+def test_missing_models_are_fetched_on_demand_and_the_camera_goes_on(
+    qtbot: QtBot,
+    controller: CameraController,
+    preview: PreviewWidget,
+    images: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    from core.landmarks import models
+    from core.paths import models_dir
+
+    have = models_dir()
+    monkeypatch.setenv("SIGNSCOPE_MODELS", str(tmp_path / "models"))
+    monkeypatch.setattr(models, "default_sources", lambda: (models.FolderSource(have),))
+    preview.set_source(images)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+        preview.switch_on()
+    assert "landmark models" in words(preview)
+    button = child(preview, QPushButton, "camera_fetch")
+    assert button.isVisible()
+    button.click()
+    wait_for(qtbot, controller, ON)
+    assert {path.name for path in (tmp_path / "models").glob("*.task")} == set(models.REQUIRED)
+
+
+def test_fetching_that_fails_says_why_and_can_be_tried_again(
+    qtbot: QtBot,
+    controller: CameraController,
+    preview: PreviewWidget,
+    images: str,
+    without_models: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from core.landmarks import models
+
+    nowhere = models.FolderSource(without_models / "nowhere")
+    monkeypatch.setattr(models, "default_sources", lambda: (nowhere,))
+    preview.set_source(images)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+        preview.switch_on()
+    button = child(preview, QPushButton, "camera_fetch")
+    button.click()
+    qtbot.waitUntil(lambda: "could not be fetched" in words(preview), timeout=PLENTY_MS)
+    assert "nowhere" in words(preview)
+    assert button.isVisible()
+
+
+def test_fetching_stops_when_asked(
+    qtbot: QtBot, without_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.landmarks import models
+
+    waiting = threading.Event()
+
+    class Slow(models.FolderSource):
+        def fetch(
+            self,
+            model: models.ModelFile,
+            part: Path,
+            progress: models.Progress,
+            cancelled: models.Cancelled,
+        ) -> None:
+            waiting.set()
+            until = time.monotonic() + 30
+            while not cancelled() and time.monotonic() < until:
+                progress(model.name, 1, 2)
+
+    monkeypatch.setattr(models, "default_sources", lambda: (Slow(without_models),))
+    fetcher = ModelFetcher()
+    fetcher.start()
+    assert waiting.wait(10)
+    states = [fetcher.running]
+    assert fetcher.stop(10)
+    assert [*states, fetcher.running] == [True, False]
+    assert list(without_models.glob("*.task")) == []
+
+
+# ---------------------------------------------------------------- the picker
+
+
+class Remembered:
+    def __init__(self, source: str, folder: Path) -> None:
+        self.camera_source = source
+        self.last_folder = folder
+
+
+def test_the_picker_offers_files_and_remembers_the_choice(
+    qtbot: QtBot, controller: CameraController, images: str, tmp_path: Path
+) -> None:
+    settings = Remembered("", tmp_path)
+    widget = PreviewWidget(controller, settings)
+    qtbot.addWidget(widget)
+    widget.show()
+    picker = child(widget, QComboBox, "camera_picker")
+    texts = [picker.itemText(i) for i in range(picker.count())]
+    assert "Video file…" in texts
+    assert "Folder of images…" in texts
+    row = texts.index("Folder of images…")
+    picker.setCurrentIndex(row)
+    picker.activated.emit(row)
+    dialog = child(widget, QFileDialog, "camera_path_dialog")
+    assert dialog.isVisible()
+    assert Path(dialog.directory().absolutePath()) == tmp_path
+    dialog.fileSelected.emit(images)
+    dialog.reject()
+    assert widget.source == settings.camera_source == images
+    assert settings.last_folder == Path(images).parent
+    assert picker.currentText() == "images"
+
+    again = PreviewWidget(controller, settings)
+    qtbot.addWidget(again)
+    assert again.source == images
+
+
+def test_a_remembered_file_that_is_gone_is_forgotten(
+    qtbot: QtBot, controller: CameraController, tmp_path: Path
+) -> None:
+    widget = PreviewWidget(controller, Remembered(str(tmp_path / "gone.mp4"), tmp_path))
+    qtbot.addWidget(widget)
+    assert "gone.mp4" not in widget.source
+
+
+def test_mirroring_follows_the_kind_of_source_until_chosen(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, images: str
+) -> None:
+    mirror = child(preview, QCheckBox, "camera_mirror")
+
+    def mirrored_for(source: str) -> bool:
+        preview.set_source(source)
+        assert preview.view.mirrored == mirror.isChecked()
+        return mirror.isChecked()
+
+    assert (mirrored_for("0"), mirrored_for(images)) == (True, False)
+    mirror.click()
+    assert (mirrored_for("0"), mirrored_for(images)) == (True, True)
+
+
+def _running_threads() -> list[str]:
+    from shiboken6 import Shiboken
+
+    return [
+        thread.objectName()
+        for thread in Shiboken.getAllValidWrappers()
+        if isinstance(thread, QThread) and thread.objectName() and thread.isRunning()
+    ]
