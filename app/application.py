@@ -19,8 +19,10 @@ from typing import Any
 
 import qasync
 from PySide6.QtCore import QObject, QSocketNotifier, Qt, QTimer, Signal, Slot
-from PySide6.QtWidgets import QApplication, QMessageBox, QWidget
+from PySide6.QtWidgets import QApplication, QMessageBox
 
+from app.camera.camera_controller import CameraController
+from app.camera.preview_widget import PreviewWidget
 from app.icons import application_icon
 from app.main_window import MainWindow
 from app.messages import unexpected_error_dialog
@@ -79,11 +81,15 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         theme = Theme(application, settings.theme)
         controller = RunController()
         closing.callback(controller.shutdown, PATIENCE_S)
+        camera = CameraController()
+        closing.callback(camera.close)
+        preview = PreviewWidget(camera, settings)
+        closing.callback(preview.shutdown)
         window = MainWindow(
             theme=theme,
             settings=settings,
             controller=controller,
-            camera=QWidget(),
+            camera=preview,
             runs_dir=runs_dir(),
         )
         closing.callback(window.deleteLater)
@@ -93,6 +99,9 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         closing.enter_context(_signals_close(window))
         _close_after(os.environ.get(EXIT_AFTER_VARIABLE, ""), window)
         window.show()
+        if options.camera is not None:
+            preview.set_source(options.camera)
+            preview.switch_on()
         imports = asyncio.create_task(_import_ahead(window))
         closing.push_async_callback(_finish, imports)
         await _until_left(window, controller)

@@ -90,7 +90,7 @@ class MainWindow(QMainWindow):
         )
         self._theme = theme
         self._settings = settings
-        self._controller = controller
+        self.controller = controller
         self._runs_dir = runs_dir
         self._may_close = False
         self.unattended = False
@@ -193,10 +193,10 @@ class MainWindow(QMainWindow):
             self.actions_[key].setData(choice)
             self.actions_[key].triggered.connect(self._choose_theme)
         self._theme.changed.connect(self._on_theme_changed)
-        self._controller.updated.connect(self._on_updated)
-        self._controller.state_changed.connect(self._on_state_changed)
-        self._controller.ended.connect(self._on_ended)
-        self._controller.failed.connect(self._on_failed)
+        self.controller.updated.connect(self._on_updated)
+        self.controller.state_changed.connect(self._on_state_changed)
+        self.controller.ended.connect(self._on_ended)
+        self.controller.failed.connect(self._on_failed)
         self.panel.picker.chosen.connect(self._show_corpus)
 
     def _arrange(self) -> None:
@@ -226,14 +226,16 @@ class MainWindow(QMainWindow):
             dock.show()
         horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         width = self.width()
-        self.resizeDocks([docks["dock.run"], docks["dock.camera"]], [310, 320], horizontal)
+        camera = min(max(width // 4, 280), 560)
+        self.resizeDocks([docks["dock.run"], docks["dock.camera"]], [310, camera], horizontal)
         rest = max(400, width - 310)
         self.resizeDocks(
             [docks["dock.log"], docks["dock.epochs"]],
             [round(0.42 * rest), round(0.58 * rest)],
             horizontal,
         )
-        self.resizeDocks([docks["dock.log"], docks["dock.epochs"]], [190, 190], vertical)
+        height = min(max(self.height() // 4, 140), 300)
+        self.resizeDocks([docks["dock.log"], docks["dock.epochs"]], [height, height], vertical)
 
     # ------------------------------------------------------------ the run
 
@@ -249,7 +251,7 @@ class MainWindow(QMainWindow):
             )
             return False
         self._config = config
-        if not self._controller.start(RunRequest(config, self._runs_dir)):
+        if not self.controller.start(RunRequest(config, self._runs_dir)):
             return False
         self._settings.config = config
         self._progress = RunProgress()
@@ -270,11 +272,11 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _toggle_pause(self) -> None:
-        self._controller.toggle_pause()
+        self.controller.toggle_pause()
 
     @Slot()
     def _stop(self) -> None:
-        self._controller.stop()
+        self.controller.stop()
 
     @Slot(object)
     def _on_updated(self, update: RunUpdate) -> None:
@@ -322,9 +324,9 @@ class MainWindow(QMainWindow):
         self.monitor.redraw()
         with self.monitor.pacer.measure():
             self.log.flush()
-            running = self._controller.snapshot().state is RunState.RUNNING
+            running = self.controller.snapshot().state is RunState.RUNNING
             self.panel.show_progress(self._progress, running)
-            self._show_health(self._controller.tally())
+            self._show_health(self.controller.tally())
 
     @Slot(object)
     def _on_state_changed(self, snapshot: RunSnapshot) -> None:
@@ -344,7 +346,7 @@ class MainWindow(QMainWindow):
         if result.test_wer == result.test_wer:
             parts.append(f"held-out WER {100 * result.test_wer:.1f} %")
         if stopped:
-            self.panel.show_state(self._controller.snapshot(), "Stopped")
+            self.panel.show_state(self.controller.snapshot(), "Stopped")
         self.messages.tell(
             "Run stopped, its work is kept." if stopped else "Run finished.",
             f"{', '.join(parts)}.\n{result.run_path}",
@@ -365,7 +367,7 @@ class MainWindow(QMainWindow):
                 f"applied {tally.applied}/{tally.batches}, clipped {tally.clipped}, "
                 f"non-finite {tally.non_finite}"
             )
-            if self.log.dropped and not self._controller.active:
+            if self.log.dropped and not self.controller.active:
                 text += f", {self.log.dropped} lines not shown in the log"
         if text == self._health.text():
             return
@@ -422,7 +424,7 @@ class MainWindow(QMainWindow):
         )
         name = "Demo corpus (synthetic)" if corpus == DEMO_CORPUS else Path(corpus).name
         self.setWindowTitle(f"{name} – SignScope")
-        if not self._controller.active:
+        if not self.controller.active:
             self.monitor.set_hint(
                 "No run yet",
                 f"Press Start (F5) to train a teacher on “{name}”.\n"
@@ -441,7 +443,7 @@ class MainWindow(QMainWindow):
 
     @Slot(str)
     def _on_imported(self, folder: str) -> None:
-        if not self._controller.active:
+        if not self.controller.active:
             self.use_corpus(folder)
 
     @Slot()
@@ -555,7 +557,7 @@ class MainWindow(QMainWindow):
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept one corpus folder or settings file while no run is active."""
-        if _dropped(event) is not None and not self._controller.active:
+        if _dropped(event) is not None and not self.controller.active:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:

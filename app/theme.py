@@ -11,6 +11,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QGuiApplication, QPalette
@@ -143,6 +145,7 @@ def _palette(colors: Colors) -> QPalette:
 
 def _stylesheet(colors: Colors) -> str:
     """Rules for the few widgets that carry meaning by colour; the rest is the style's own."""
+    check = files("resources") / "icons" / f"check-{'black' if colors.dark else 'white'}.svg"
     return f"""
     QMainWindow::separator {{ background: {colors.window}; width: 5px; height: 5px; }}
     QMainWindow::separator:hover {{ background: {colors.border}; }}
@@ -193,6 +196,15 @@ def _stylesheet(colors: Colors) -> str:
         min-height: 6px; max-height: 6px;
     }}
     QProgressBar::chunk {{ background: {colors.accent}; border-radius: 3px; }}
+    QCheckBox::indicator {{
+        width: 14px; height: 14px; border: 1px solid {colors.muted}; border-radius: 3px;
+        background: {colors.base};
+    }}
+    QCheckBox::indicator:checked {{
+        background: {colors.accent}; border-color: {colors.accent}; image: url("{Path(str(check)).as_posix()}");
+    }}
+    QCheckBox::indicator:focus {{ border: 2px solid {colors.accent}; }}
+    QCheckBox::indicator:disabled {{ border-color: {colors.border}; background: {colors.window}; }}
     QStatusBar::item {{ border: none; }}
     QTableView {{ gridline-color: {_mix(colors.base, colors.border, 0.6)}; }}
     """

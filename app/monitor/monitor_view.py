@@ -57,14 +57,27 @@ _NORM_POST = _CurveSpec(
 )
 
 
-class _Canvas(pg.PlotWidget):  # type: ignore[misc]
-    """A plot that counts its painting in the pacer."""
+class _Canvas(pg.GraphicsView):  # type: ignore[misc]
+    """A view with its two axes that counts its painting in the pacer.
 
-    def __init__(self, pacer: Pacer, view: TimeView, axes: dict[str, pg.AxisItem]) -> None:
-        super().__init__(viewBox=view, axisItems=axes, enableMenu=False)
+    pyqtgraph's PlotWidget would bring seven menus that nobody opens.
+    """
+
+    def __init__(
+        self, pacer: Pacer, view: TimeView, left: pg.AxisItem, bottom: pg.AxisItem
+    ) -> None:
+        super().__init__()
         self._pacer = pacer
-        self.hideButtons()
         self.setFrameShape(self.Shape.NoFrame)
+        layout = pg.GraphicsLayout()
+        layout.setContentsMargins(0, 8, 10, 0)
+        layout.setSpacing(0)
+        layout.addItem(left, 0, 0)
+        layout.addItem(view, 0, 1)
+        layout.addItem(bottom, 1, 1)
+        left.linkToView(view)
+        bottom.linkToView(view)
+        self.setCentralItem(layout)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Paint, and say what it cost."""
@@ -147,9 +160,8 @@ class LivePlot(QWidget):
         if labelled:
             bottom.setLabel("batch")
         self._axes = (left, bottom)
-        self.canvas = _Canvas(pacer, self.view, {"left": left, "bottom": bottom})
+        self.canvas = _Canvas(pacer, self.view, left, bottom)
         self.canvas.setAccessibleName(title)
-        self.canvas.getPlotItem().layout.setContentsMargins(0, 8, 10, 0)
         self.setAutoFillBackground(True)
         self.setBackgroundRole(QPalette.ColorRole.Base)
         self._grid = QuietGrid(left, "#888888")

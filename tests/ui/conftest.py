@@ -1,0 +1,79 @@
+"""Fixtures of the window's tests: a theme, made-up records, and windows that end with their test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import qasync
+from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from app.main_window import MainWindow
+from app.settings import WindowSettings
+from app.theme import Theme, ThemeChoice
+from app.training.run_controller import RunController, RunJob, train
+from core.paths import runs_dir
+
+MakeWindow = Callable[..., MainWindow]
+RunAsync = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def theme(qapp: QApplication) -> Theme:
+    return Theme(qapp, ThemeChoice.LIGHT)
+
+
+@pytest.fixture
+def make_controller(qapp: QApplication) -> Iterator[Callable[..., RunController]]:
+    """Make controllers whose runs are over when the test is."""
+    made: list[RunController] = []
+
+    def make(job: RunJob = train) -> RunController:
+        made.append(RunController(job=job))
+        return made[-1]
+
+    yield make
+    for controller in made:
+        assert controller.shutdown(30), "the trainer thread did not end"
+
+
+@pytest.fixture
+def make_window(
+    qtbot: QtBot, theme: Theme, make_controller: Callable[..., RunController]
+) -> Iterator[MakeWindow]:
+    """Make main windows on a job (the real trainer when none is given), shown and exposed."""
+    made: list[MainWindow] = []
+
+    def make(job: RunJob = train, *, folder: Path | None = None) -> MainWindow:
+        window = MainWindow(
+            theme=theme,
+            settings=WindowSettings(),
+            controller=make_controller(job),
+            camera=QWidget(),
+            runs_dir=folder or runs_dir(),
+        )
+        made.append(window)
+        with qtbot.waitExposed(window):
+            window.show()
+        return window
+
+    yield make
+    for window in made:
+        assert window.controller.shutdown(30)
+        window.leave()
+        window.deleteLater()
+
+
+@pytest.fixture
+def run_async(qapp: QApplication) -> RunAsync:
+    """Run a coroutine in the loop that the program runs in; the loop is closed afterwards."""
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        with asyncio.Runner(loop_factory=lambda: qasync.QEventLoop(qapp)) as runner:
+            return runner.run(coroutine)
+
+    return run
