@@ -32,7 +32,7 @@ from core.landmarks import layout
 from core.landmarks.layout import Float32Array
 from core.paths import corpora_dir
 
-DEMO_VERSION: Final = 1
+DEMO_VERSION: Final = 2
 DEMO_NAME: Final = "SignScope demo (synthetic)"
 DEMO_NOTE: Final = (
     "Synthetic: procedural signers and invented glosses, made by SignScope. Not a sign language."
@@ -53,9 +53,7 @@ _HANDSHAPES: Final = {
     "fist": (0.8, 1.0, 1.0, 1.0, 1.0, 0.0, 0.8),
     "index": (0.8, 0.0, 1.0, 1.0, 1.0, 0.0, 0.8),
     "v": (0.8, 0.0, 0.0, 1.0, 1.0, 0.8, 0.8),
-    "w": (0.8, 0.0, 0.0, 0.0, 1.0, 0.7, 0.9),
     "y": (0.0, 1.0, 1.0, 1.0, 0.0, 0.5, 0.0),
-    "l": (0.0, 0.0, 1.0, 1.0, 1.0, 0.2, 0.0),
     "five": (0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0),
     "claw": (0.4, 0.55, 0.55, 0.55, 0.55, 0.8, 0.4),
     "o": (0.5, 0.6, 0.6, 0.6, 0.6, 0.0, 1.0),
@@ -104,35 +102,28 @@ class _Gloss:
     end_shape: str = ""
 
 
+# The most frequent first: the n-th is drawn in proportion to 1 / n, as words are (Zipf, 1935).
 _GLOSSES: Final = (
+    _Gloss("I", "index", "across_in", "chest", "tap"),
     _Gloss("HOUSE", "flat", "up_side", "centre", "out_down", "mirror"),
+    _Gloss("WHERE", "index", "up_out", "side", "shake"),
     _Gloss("COFFEE", "fist", "ahead_side", "neutral", "circle", "base"),
     _Gloss("THANK-YOU", "flat", "up_in", "chin", "ahead"),
-    _Gloss("HELLO", "flat", "up_out", "temple", "out"),
-    _Gloss("MOTHER", "five", "up_side", "chin", "tap"),
-    _Gloss("FATHER", "five", "up_side", "forehead", "tap"),
-    _Gloss("EAT", "o", "up_in", "chin", "tap"),
-    _Gloss("DRINK", "claw", "up_side", "chin", "twist"),
-    _Gloss("WATER", "w", "up_side", "chin", "tap"),
-    _Gloss("BOOK", "flat", "ahead_side", "neutral", "twist", "mirror"),
-    _Gloss("SCHOOL", "flat", "across_down", "neutral", "tap_down", "base"),
-    _Gloss("WORK", "fist", "ahead_down", "neutral", "tap_down", "base"),
-    _Gloss("FRIEND", "index", "across_down", "neutral", "arc", "mirror"),
-    _Gloss("LIKE", "five", "across_in", "chest", "ahead", end_shape="o"),
-    _Gloss("WANT", "claw", "ahead_up", "neutral", "pull", "mirror"),
-    _Gloss("KNOW", "flat", "up_in", "temple", "tap"),
-    _Gloss("WHERE", "index", "up_out", "side", "shake"),
-    _Gloss("WHO", "l", "up_in", "chin", "wiggle"),
-    _Gloss("YES", "fist", "up_out", "side", "nod"),
-    _Gloss("NO", "v", "up_out", "side", "tap", end_shape="o"),
-    _Gloss("TOMORROW", "thumb", "up_side", "cheek", "ahead"),
     _Gloss("YESTERDAY", "y", "up_side", "cheek", "up"),
-    _Gloss("GOOD", "flat", "up_in", "chin", "down", "base"),
+    _Gloss("WANT", "claw", "ahead_up", "neutral", "pull", "mirror"),
+    _Gloss("FATHER", "five", "up_side", "forehead", "tap"),
     _Gloss("TIME", "index", "across_down", "low", "tap_down", "base"),
-    _Gloss("I", "index", "across_in", "chest", "tap"),
+    _Gloss("HELLO", "flat", "up_out", "temple", "out"),
+    _Gloss("LIKE", "five", "across_in", "chest", "ahead", end_shape="o"),
+    _Gloss("FRIEND", "v", "across_down", "neutral", "arc", "mirror"),
+    _Gloss("YES", "fist", "up_out", "side", "nod"),
+    _Gloss("MOTHER", "five", "up_side", "chin", "tap"),
+    _Gloss("WORK", "fist", "ahead_down", "low", "tap_down", "base"),
     _Gloss("YOU", "index", "ahead_down", "centre", "ahead"),
-    _Gloss("PLAY", "y", "across_in", "neutral", "twist", "mirror"),
+    _Gloss("KNOW", "flat", "up_in", "temple", "tap"),
     _Gloss("HAPPY", "five", "across_in", "chest", "circle", "mirror"),
+    _Gloss("TOMORROW", "thumb", "up_side", "cheek", "ahead"),
+    _Gloss("BOOK", "flat", "ahead_side", "neutral", "twist", "mirror"),
 )
 DEMO_GLOSSES: Final[tuple[str, ...]] = tuple(gloss.name for gloss in _GLOSSES)
 """Names of the invented glosses."""
@@ -181,7 +172,7 @@ def make_demo_corpus(
     Args:
         path: Folder of the corpus.
         signers: How many signers, named D01, D02 and so on; every fourth is left-handed.
-        glosses: How many of the invented glosses are used, 1 to 28.
+        glosses: How many of the invented glosses are used, 1 to 20; the commonest first.
         sentences: How many in all, the same number for each signer up to one.
         seed: Of signers and sentences.
         replace: Whether a corpus at ``path`` may be replaced.
@@ -313,8 +304,6 @@ def _moved(gloss: _Gloss, phase: Array) -> Array:
             palm += np.outer(np.clip(2 * phase - 1, 0, 1), (0, 0.38, 0))
         case "up":
             palm += np.outer(eased, (0.12, -0.32, 0.10))
-        case "down":
-            palm += np.outer(eased, (0.02, 0.75, -0.25))
         case "arc":
             palm += np.outer(eased, (0.42, 0, 0)) + np.outer(np.sin(np.pi * phase), (0, -0.30, 0))
         case "circle":
@@ -331,9 +320,6 @@ def _moved(gloss: _Gloss, phase: Array) -> Array:
         case "twist":
             thumb = np.cross(normal, fingers)
             normal += 0.9 * swing[:, None] * thumb
-        case "wiggle":
-            waves = np.sin(6 * np.pi * phase[:, None] + np.arange(4))
-            controls[:, 10:14] = np.clip(controls[:, 10:14] + 0.3 * waves + 0.1, 0, 1)
         case _:
             raise ValueError(f"unknown movement {gloss.movement}")
     if gloss.end_shape:
@@ -367,16 +353,19 @@ def _write_script(
 ) -> _Script:
     tokens: list[int] = []
     rows: list[tuple[int, int, float, float, int]] = []  # from, to, seconds, least frames, sentence
+    frequency_G = 1 / np.arange(1, glosses + 1)
     for sentence in range(sentences):
         chosen: list[int] = []
         for _ in range(int(rng.integers(6, 11))):
-            options = [g for g in range(glosses) if not chosen or glosses == 1 or g != chosen[-1]]
-            chosen.append(options[int(rng.integers(len(options)))])
+            weight_G = frequency_G.copy()
+            if chosen and glosses > 1:
+                weight_G[chosen[-1]] = 0
+            chosen.append(int(rng.choice(glosses, p=weight_G / weight_G.sum())))
         first = len(tokens)
         tokens += [_REST, *chosen, _REST]
         for token in range(first, len(tokens)):
             resting = tokens[token] == _REST
-            seconds = rng.uniform(0.10, 0.30) if resting else rng.uniform(0.26, 0.40)
+            seconds = rng.uniform(0.10, 0.30) if resting else rng.uniform(0.30, 0.44)
             rows.append((token, token, seconds, 2 if resting else 6, sentence))
             if token + 1 < len(tokens):
                 at_rest = resting or tokens[token + 1] == _REST
