@@ -1,8 +1,8 @@
 """What a stretch of landmarks looks like before it is normalised, as a handful of numbers.
 
-Taken once at the start of a run from the very batches that the teacher is about to see, and from the
-frames of the camera preview, so that :mod:`core.training.health` can say when landmarks were
-normalised before, or when preview and training do not mean the same thing by the same numbers.
+Taken once at the start of a run from its training samples, and from the frames of the camera preview,
+so that :mod:`core.training.health` can say when landmarks were normalised before, or when preview and
+training do not mean the same thing by the same numbers.
 
 Free of torch until something is measured.
 """
@@ -34,8 +34,8 @@ from core.landmarks.layout import (
 if TYPE_CHECKING:
     from core.corpus.batching import TrainingData
 
-SENTENCES_MEASURED = 32
-"""Training sentences looked at: some thousand frames of several signers, measured in some 20 ms."""
+CLIPS_MEASURED = 32
+"""Samples looked at: some thousand frames of all signers, measured in some 20 ms."""
 
 RAISED_ABOVE = 1.2
 """A wrist is raised when it is at most this many shoulder widths below the shoulders: the trunk is
@@ -46,7 +46,7 @@ about 1.5 long, so arms that hang down do not count."""
 class InputStatistics:
     """Numbers about landmarks before normalisation. Shares are 0 to 1, NaN where there was nothing to count."""
 
-    sentences: int
+    samples: int
     frames: int  # padding not counted
     shoulders_share: float  # frames with both shoulders: all others are masked altogether
     normalization_gap: float  # mean |normalise(x) - x| in shoulder widths, x and y
@@ -76,7 +76,7 @@ class InputStatistics:
         names = {field.name for field in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             raise ValueError("these are not input statistics")
-        whole = {"sentences", "frames", "raised_frames"}
+        whole = {"samples", "frames", "raised_frames"}
         numbers: dict[str, Any] = {
             name: int(value) if name in whole else math.nan if value is None else float(value)
             for name, value in values.items()
@@ -93,19 +93,14 @@ class InputsObserver(Protocol):
 
 
 def measure_training_inputs(data: TrainingData) -> InputStatistics:
-    """Measure the first sentences of epoch 1, augmented as they are trained on. Imports torch.
+    """Measure samples spread over the training split, as they are stored. Imports torch.
 
-    Batches are functions of their position, so looking at them changes nothing in the run.
+    Not the batches: augmentation turns and mirrors landmarks within the image, which moves those that
+    were normalised away from the origin by which they are known.
     """
-    clips: list[Float32Array] = []
-    for batch in data.train_batches(1):
-        for landmarks_TKC, length in zip(
-            batch.landmarks_BTKC.numpy(), batch.lengths_B.tolist(), strict=True
-        ):
-            clips.append(landmarks_TKC[:length])
-        if len(clips) >= SENTENCES_MEASURED:
-            break
-    return measure_inputs(clips[:SENTENCES_MEASURED])
+    train = data.splits.train
+    chosen = train[:: max(1, len(train) // CLIPS_MEASURED)][:CLIPS_MEASURED]
+    return measure_inputs([data.corpus.landmarks_of(index) for index in chosen])
 
 
 def measure_inputs(clips: Sequence[Float32Array]) -> InputStatistics:
@@ -137,7 +132,7 @@ def measure_inputs(clips: Sequence[Float32Array]) -> InputStatistics:
     tall_F = shoulders_F & present_FK[:, NOSE] & (width_F > 0)
     nose_F = (middle_FC[tall_F, Y] - xy_FKC[tall_F, NOSE, Y]) / width_F[tall_F]
     return InputStatistics(
-        sentences=len(clips),
+        samples=len(clips),
         frames=len(frames_FKC),
         shoulders_share=_mean(shoulders_F),
         normalization_gap=double_normalization_gap(torch.from_numpy(frames_FKC)[None]),
