@@ -108,11 +108,19 @@ def put_nan(values: Any) -> Any:
 
 
 def cut(size: int) -> Callable[[Path], None]:
-    return lambda file: file.write_bytes(file.read_bytes()[:size]) and None
+    def cut_file(file: Path) -> None:
+        file.write_bytes(file.read_bytes()[:size])
+
+    return cut_file
 
 
 def save_object(file: Path) -> None:
     np.save(file, np.array([{"x": 1}], dtype=object), allow_pickle=True)
+
+
+def make_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
 
 
 MALFORMED: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -135,7 +143,7 @@ MALFORMED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other file": (lambda f: f.write_bytes(b"PK\x03\x04zip"), r"found b'PK.*expected an .npy file"),
     "odd name": (lambda f: f.rename(f.with_name("last.npy")), "found the name 'last.npy'"),
     "number twice": (lambda f: f.rename(f.with_name("04.npy")), "found frame 4 twice"),
-    "folder": (lambda f: (f.unlink(), f.mkdir()), "it cannot be read"),
+    "folder": (make_folder, "it cannot be read"),
 }
 
 
