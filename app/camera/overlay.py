@@ -195,7 +195,7 @@ def _bones(
     outline: bool = True,
 ) -> None:
     lines = [QLineF(*map(float, points_KC[a]), *map(float, points_KC[b])) for a, b in edges]
-    style, cap = Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap
+    style, cap = Qt.PenStyle.SolidLine, Qt.PenCapStyle.FlatCap  # round ones cost twice
     if outline:
         painter.setPen(QPen(_OUTLINE, 2.2 * width, style, cap))
         painter.drawLines(lines)

@@ -11,6 +11,7 @@ from PySide6.QtGui import QColor, QHideEvent, QImage, QPainter, QPaintEvent, QPa
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
+    QDockWidget,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -238,6 +239,9 @@ class PreviewWidget(QWidget):
         self._legend.setObjectName("camera_legend")
         self._legend.setTextFormat(Qt.TextFormat.RichText)
         self._legend.setProperty("role", "muted")
+        keeps_its_place = self._legend.sizePolicy()
+        keeps_its_place.setRetainSizeWhenHidden(True)
+        self._legend.setSizePolicy(keeps_its_place)
         self.view = PictureView()
         self._message = _MessagePage()
         self._pages = QStackedWidget()
@@ -298,9 +302,14 @@ class PreviewWidget(QWidget):
 
     @Slot()
     def switch_on(self) -> None:
-        """Switch the chosen camera on."""
-        if self.source and not self._fetcher.running:
-            self._controller.start(self.source)
+        """Switch the chosen camera on, in plain sight: a hidden dock around the preview is shown."""
+        if not self.source or self._fetcher.running:
+            return
+        dock = self.parentWidget()
+        if isinstance(dock, QDockWidget) and not self.isVisible():
+            dock.show()
+            dock.raise_()
+        self._controller.start(self.source)
 
     @Slot()
     def switch_off(self) -> None:
@@ -397,6 +406,7 @@ class PreviewWidget(QWidget):
             self._switch.setText("Switching off…")
         self._sign.setText(self._sign_text())
         self._sign.setVisible(on)
+        self._legend.setVisible(on)
         self._place_sign()
         if state is CameraState.STARTING:
             self._say(f"Starting {self._picker.currentText()}…", "")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,14 +11,16 @@ from typing import Self, TypeVar
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QThread
+from PySide6.QtCore import Qt, QThread
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import (
     QApplication,
     QCheckBox,
     QComboBox,
+    QDockWidget,
     QFileDialog,
     QLabel,
+    QMainWindow,
     QPushButton,
     QWidget,
 )
@@ -115,7 +119,17 @@ def pixels_of(image: QImage) -> np.ndarray:
     return array[:, : image.width(), :3].astype(int)
 
 
-# ---------------------------------------------------------------- mailbox
+# ---------------------------------------------------------------- imports and mailbox
+
+
+def test_importing_the_preview_imports_nothing_heavy() -> None:
+    code = "import sys, app.camera.preview_widget; print(*sys.modules)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(answer.stdout.split())
+    assert "core.landmarks.models" in loaded
+    assert not loaded & {"torch", "mediapipe", "cv2"}
 
 
 def test_the_newest_item_wins_and_the_others_are_counted() -> None:
@@ -237,6 +251,29 @@ def test_hiding_releases_the_camera_and_showing_leaves_it_off(
     assert controller.state is OFF
     assert not shown(preview, QLabel, "camera_sign")
     assert "off" in words(preview)
+
+
+@pytest.mark.models
+def test_the_camera_never_goes_on_out_of_sight(
+    qtbot: QtBot, controller: CameraController, images: str
+) -> None:
+    window = QMainWindow()
+    qtbot.addWidget(window)
+    dock = QDockWidget("Camera", window)
+    preview = PreviewWidget(controller)
+    dock.setWidget(preview)
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    window.show()
+    dock.hide()
+    preview.set_source(images)
+    preview.switch_on()
+    assert preview.isVisible()
+    wait_for(qtbot, controller, ON)
+    dock.setFloating(True)
+    QApplication.processEvents()
+    assert controller.state is ON, "moving the dock is not hiding it"
+    dock.close()
+    wait_for(qtbot, controller, OFF)
 
 
 @pytest.mark.models
