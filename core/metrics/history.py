@@ -73,7 +73,7 @@ class History:
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> History:
-        """Load a whole run; 10**7 steps take a few seconds (bench/bench_history.py).
+        """Load a whole run; 10**7 steps took 2.7 s of processor time (bench/bench_history.py).
 
         Args:
             reader: The ledger, used in this thread only while this runs.
