@@ -84,7 +84,7 @@ class Sample:
     glosses: tuple[str, ...]
     fps: float  # frames a second
     landmarks_TKC: Float32Array
-    mirrored: bool = False  # the image it was recorded from was a mirror image
+    mirrored: bool = False  # recorded from a mirror image; the landmarks were turned back already
     source: str = ""  # where it came from: a folder, a camera, a generator
     timings: tuple[tuple[int, int], ...] | None = (
         None  # first and last-plus-one frame of each gloss
