@@ -251,7 +251,10 @@ def load_config(path: Path) -> RunConfig:
             subject=str(path),
             hint="Check the path.",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not only TOMLDecodeError: endless digits, deep nesting
         raise ConfigError(
             f"The settings are not valid TOML ({error})",
             subject=str(path),

@@ -16,6 +16,7 @@ Errors are RunFolderError. All functions may be called from any thread.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -36,8 +37,10 @@ SCHEMA_VERSION = 1
 """Version of run.json that this program writes, and the only one that it reads."""
 
 INFO_FILE = "run.json"
+_CHECKSUM = "sha256"  # of the other values: without it a flipped digit would be another WER
 _ACTIVE = {state.value for state in RunState if state.active}
 _LOCK_WAIT_S = 2.0  # a catalogue that looks whether a run is alive holds the lock for microseconds
+_LEFTOVER_S = 3600.0
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
@@ -157,6 +160,7 @@ class RunFolder:
             ) from error
         except (ValueError, RecursionError) as error:
             raise self._damaged(str(error)) from error
+        checksum = values.pop(_CHECKSUM, None) if isinstance(values, dict) else None
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version != SCHEMA_VERSION:
             raise RunFolderError(
@@ -165,17 +169,25 @@ class RunFolder:
                 hint="Open it with the version of SignScope that made it.",
             )
         try:
-            return RunInfo.model_validate(values)
+            info = RunInfo.model_validate(values)
         except ValidationError as error:
             faults = "; ".join(
                 f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}"
                 for fault in error.errors()
             )
             raise self._damaged(faults) from error
+        if checksum != _checksum(values):
+            raise self._damaged(
+                "its checksum does not match, a value was changed outside SignScope"
+            )
+        return info
 
     def write_info(self, info: RunInfo) -> None:
         """Replace run.json atomically; raises RunFolderError when that is not possible."""
-        write_atomically(self.info_path, info.model_dump_json(indent=2).encode() + b"\n")
+        values = info.model_dump(mode="json")
+        values[_CHECKSUM] = _checksum(values)
+        text = json.dumps(values, indent=2, ensure_ascii=False)
+        write_atomically(self.info_path, text.encode() + b"\n")
 
     def update_info(self, **changes: Any) -> RunInfo:
         """Replace the named fields of run.json and return all of it.
@@ -238,11 +250,19 @@ class RunFolder:
         try:
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
             write_atomically(self._holder_path, json.dumps(holder).encode())
+            self._sweep()
             yield
         finally:
             with contextlib.suppress(OSError):  # the whole folder may be gone
                 self._holder_path.unlink(missing_ok=True)
             lock.release()
+
+    def _sweep(self) -> None:
+        """Remove what write_atomically() left when its process was killed; no rename takes an hour."""
+        with contextlib.suppress(OSError):
+            for path in self.path.glob(".*.tmp"):
+                if time.time() - path.stat().st_mtime > _LEFTOVER_S:
+                    path.unlink(missing_ok=True)
 
     @property
     def _holder_path(self) -> Path:
@@ -275,6 +295,11 @@ def default_name(corpus_name: str, created: float) -> str:
     """Name a run by its date, time (local) and corpus: ``2026-03-01 14.05 demo``."""
     moment = datetime.fromtimestamp(created, UTC).astimezone()
     return f"{moment:%Y-%m-%d %H.%M} {corpus_name}".strip()
+
+
+def _checksum(values: Any) -> str:
+    """SHA-256 of JSON values, whatever their order and the white space between them."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -376,7 +376,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         )
     address = path.resolve().as_uri()
     try:
-        connection = _open(f"{address}?mode=ro")
+        connection = _open_whole(address)
     except sqlite3.Error as error:
         # A ledger that still has its WAL beside it needs a shared-memory file, which a folder that
         # is read-only (a disc, another person's) cannot get; without a WAL the file can be read as is.
@@ -388,6 +388,21 @@ def _connect(path: Path) -> sqlite3.Connection:
         except sqlite3.Error as again:
             raise _unreadable(path, again) from again
     return connection
+
+
+def _open_whole(address: str) -> sqlite3.Connection:
+    """Open for reading, after letting SQLite undo what a killed process left half-written.
+
+    A ledger changes between WAL and plain file when a run begins and ends; killed in that moment, it
+    has a rollback journal beside it, which SQLite plays back for the first who may write.
+    """
+    try:
+        return _open(f"{address}?mode=ro")
+    except sqlite3.OperationalError as error:
+        if _name(error) != "SQLITE_READONLY_ROLLBACK":
+            raise
+    _open(f"{address}?mode=rw").close()
+    return _open(f"{address}?mode=ro")
 
 
 def _open(address: str) -> sqlite3.Connection:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from core.errors import CheckpointError
 from core.runs.folder import RunFolder
-from core.runs.ledger import LedgerReader
+from core.runs.ledger import Ledger, LedgerReader
 from core.training import checkpoint as checkpoints
 from core.training.checkpoint import (
     Checkpoint,
@@ -41,6 +43,7 @@ from tests.tiny_run import (
     train,
     training_thread,
 )
+from tests.unit.made_records import make_step
 from tests.unit.test_checkpoint import make_checkpoint
 
 
@@ -232,3 +235,37 @@ def sorted_signers(corpus: Path) -> list[str]:
 def evaluations(run: Path) -> list[tuple[str, float]]:
     with LedgerReader(run / "ledger.sqlite") as reader:
         return [(found.split, found.loss) for _epoch, found in reader.evaluations()]
+
+
+def test_what_a_killed_process_left_beside_run_json_goes_in_time(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, "run")
+    old, new = (folder.path / f".run.json.{number}.tmp" for number in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (1.0, 1.0))
+    with folder.lock():
+        assert not old.exists()
+        assert new.exists()  # maybe of a program that is renaming the run just now
+
+
+def test_a_ledger_killed_while_it_became_a_plain_file_is_put_right(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, {"policy": "clip", "max_norm": 1.0}) as ledger:
+        for step in range(2000):
+            ledger.append(make_step(step))
+    with LedgerReader(path) as reader:
+        whole = reader.steps()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 10")  # so that changed pages reach the file early
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE steps SET loss = loss + 1")
+    for file in tmp_path.glob("ledger.sqlite*"):
+        shutil.copy(file, killed)
+    connection.execute("ROLLBACK")
+    connection.close()
+    assert (killed / "ledger.sqlite-journal").stat().st_size > 0
+    with LedgerReader(killed / "ledger.sqlite") as reader:
+        reader.verify()
+        assert reader.steps() == whole
