@@ -16,6 +16,7 @@ from pathlib import Path
 
 from core.config import (
     DEMO_CORPUS,
+    AugmentConfig,
     CheckpointConfig,
     DataConfig,
     ModelConfig,
@@ -47,12 +48,21 @@ ObserverFactory = Callable[[UpdatePolicy, int], Sequence[TrainingObserver]]
 
 
 def story_config(corpus: str = DEMO_CORPUS, seed: int = 0) -> RunConfig:
-    """Give the settings of the story's regime: first losses of 60-150, first norms of 100-350."""
+    """Give the settings of the story's regime: first losses around 150, first norms of 100-350.
+
+    Time is halved once only, so that a sentence has many encoder steps and its summed loss starts
+    high; the model is small and nothing is random but the weights and the order, so that a minute on
+    two cores is enough. See docs/decisions on how it was found.
+    """
+    unchanged = AugmentConfig(
+        mirror=0, tempo=0, rotation_deg=0, scale=0, hand_dropout=0, frame_dropout=0
+    )
     return RunConfig(
         seed=seed,
-        data=DataConfig(corpus=corpus),
-        model=ModelConfig(),
-        optim=OptimConfig(),
+        threads=1,  # steps this small only wait for a second thread
+        data=DataConfig(corpus=corpus, batch_size=8, augment=unchanged),
+        model=ModelConfig(part_dim=64, width=128, layers=1, strides=(2,), dropout=0),
+        optim=OptimConfig(epochs=50, lr=0.006, warmup_steps=5, beta2=0.95),
         checkpoint=CheckpointConfig(every_batches=0, every_minutes=0, keep=1),
     )
 

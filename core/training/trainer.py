@@ -10,13 +10,14 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from core.config import RunConfig
-from core.corpus.batching import Batch, TrainingData
+from core.corpus.batching import Batch, Split, TrainingData
 from core.corpus.prefetch import prefetch
 from core.errors import CheckpointError, LedgerError, SignScopeError
 from core.landmarks.normalize import normalize
@@ -116,7 +117,10 @@ class Trainer:
         )
         self._audit = ConsumedGradientAudit(self.optimizer)
         self._average = (
-            AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay))
+            AveragedModel(
+                self.model,
+                multi_avg_fn=get_ema_multi_avg_fn(optim.ema_decay),  # type: ignore[no-untyped-call]
+            )
             if optim.ema_decay
             else None
         )
@@ -132,11 +136,11 @@ class Trainer:
         return True
 
     def evaluate(
-        self, split: str, keep_going: Callable[[], bool] = lambda: True
+        self, split: Split, keep_going: Callable[[], bool] = lambda: True
     ) -> Evaluation | None:
         """Evaluate "dev" or "test" with the weights of now (their average, where there is one)."""
         return evaluate(
-            self._average.module if self._average is not None else self.model,
+            cast(Teacher, self._average.module) if self._average is not None else self.model,
             self._data.eval_batches(split),
             self._data.vocabulary,
             self._mode,
@@ -245,7 +249,7 @@ class Trainer:
             batch.target_lengths_B,
             route=self._mode.ctc_route,
         ).mean()
-        loss.backward()
+        torch.autograd.backward(loss)
         measured = clip_and_measure_(self.model.parameters(), self._policy.max_norm)
         blank = blank_fraction(out.log_probs_BEV, out.mask_BE)
         # The step's one read of the device: the decision below needs these numbers on the host.
