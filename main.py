@@ -167,10 +167,10 @@ def train(
 
 @commands.command
 def replay(
-    corpus: Text = "demo",
+    corpus: Text = "",
     policies: str = "clip,skip:100",
     steps: OptionalInt = None,
-    seed: int = 0,
+    seed: OptionalInt = None,
     json: OptionalPath = None,
     config: OptionalPath = None,
     out: OptionalPath = None,
@@ -193,8 +193,13 @@ def replay(
     from core.paths import runs_dir
     from core.training import replay as policy_replay
 
-    chosen = policy_replay.story_config(corpus, seed) if config is None else None
-    chosen = _settings(config, base=chosen, corpus=corpus, assignments=set, seed=seed)
+    chosen = _settings(
+        config,
+        base=policy_replay.story_config(),
+        corpus=corpus,
+        assignments=set,
+        seed=seed,
+    )
     _make_demo_corpus_of(chosen)
     from core.console import ConsoleObserver, run_in_terminal
 
@@ -242,6 +247,33 @@ def runs(folder: OptionalPath = None) -> int:
         mark = " (synthetic)" if run.synthetic and "synthetic" not in run.corpus else ""
         done = f"{run.epochs}/{run.total_epochs} epochs, {run.batches} batches{wer}"
         print(f"{run.path.name}: {run.problem or f'{run.state}, {run.corpus}{mark}, {done}'}")
+    return 0
+
+
+@commands.command
+def export(
+    run: Positional[Path],
+    to: Path,
+    format: Annotated[
+        Literal["csv", "parquet", "tensorboard", "html"] | None,
+        arg(metavar="{csv,parquet,tensorboard,html}", help_behavior_hint=""),
+    ] = None,
+    overwrite: bool = False,
+) -> int:
+    """Write every batch of a run for other programs, or a report of it as one HTML page.
+
+    Args:
+        run: Run folder, or its name in the runs folder.
+        to: File to write; for TensorBoard a folder.
+        format: What to write; without it the name decides: .csv, .parquet, .html, else TensorBoard.
+        overwrite: Replace what is there.
+    """
+    from core.console import progress_bar
+    from core.runs.export import export_run
+
+    with progress_bar("Exporting", "batch") as progress:
+        written = export_run(_run_folder(run), to, format, overwrite=overwrite, progress=progress)
+    print(f"Written: {written}")
     return 0
 
 
@@ -325,7 +357,9 @@ def import_(
     out: Path,
     signers: str,
     name: Text = "",
+    fps: float = 25.0,
     skip_bad: bool = False,
+    replace: bool = False,
 ) -> int:
     """Make a corpus of recorded landmarks.
 
@@ -335,7 +369,9 @@ def import_(
         out: Folder of the new corpus.
         signers: Who signed which sequences: S1=0-29,S2=30-59,S3=60-89.
         name: Name of the corpus; empty takes the folder's.
+        fps: Frames a second of the recording.
         skip_bad: Import what is well formed and list what was left out.
+        replace: Replace a corpus that is there already.
     """
     from core.console import progress_bar
     from core.corpus.importers.mp_data import import_mp_data, parse_signers
@@ -345,8 +381,10 @@ def import_(
             source,
             out,
             signers=parse_signers(signers),
+            fps=fps,
             name=name or None,
             skip_bad=skip_bad,
+            replace=replace,
             progress=progress,
         )
     print(f"{report.imported} clips imported into {out}")
