@@ -177,6 +177,15 @@ TABLE: tuple[ActionSpec, ...] = (
         checkable=True,
     ),
     ActionSpec(
+        "dock.health",
+        "View",
+        "Health",
+        "Ctrl+5",
+        "health",
+        "Show or hide what to look at in the run",
+        checkable=True,
+    ),
+    ActionSpec(
         "view.reset",
         "View",
         "&Reset layout",

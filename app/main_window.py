@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QByteArray, Qt, QTimer, QUrl, Signal, Slot
+from PySide6.QtCore import QByteArray, QChildEvent, Qt, QTimer, QUrl, Signal, Slot
 from PySide6.QtGui import (
     QAction,
     QCloseEvent,
@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QMainWindow,
     QMessageBox,
+    QTabBar,
     QVBoxLayout,
     QWidget,
 )
@@ -30,6 +31,7 @@ from app.corpus.corpus_facts import corpus_facts
 from app.corpus.import_dialog import ImportDialog
 from app.help import AboutDialog, ShortcutsDialog, open_user_guide
 from app.messages import MessageBar, Severity
+from app.monitor.health_panel import HealthPanel
 from app.monitor.log_view import LogView
 from app.monitor.monitor_view import MonitorView
 from app.settings import WindowSettings
@@ -41,6 +43,7 @@ from app.training.run_panel import RunPanel
 from app.waiting import dialog_result
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.errors import ConfigError, SignScopeError
+from core.training.input_statistics import InputStatistics
 from core.training.narrator import Narrator, describe_wer
 from core.training.records import (
     EpochRecord,
@@ -107,6 +110,7 @@ class MainWindow(QMainWindow):
         self.panel = RunPanel(self.actions_, colors)
         self.log = LogView()
         self.epochs = EpochTable()
+        self.health = HealthPanel(colors)
         middle = QWidget()
         column = QVBoxLayout(middle)
         column.setContentsMargins(0, 0, 0, 0)
@@ -119,6 +123,7 @@ class MainWindow(QMainWindow):
             "dock.camera": self._dock("Camera", "dock.camera", camera),
             "dock.log": self._dock("Log", "dock.log", self.log),
             "dock.epochs": self._dock("Epochs", "dock.epochs", self.epochs),
+            "dock.health": self._dock("Health", "dock.health", self.health),
         }
         self._data_badge = QLabel("synthetic data")
         self._data_badge.setObjectName("synthetic_data")
@@ -198,6 +203,8 @@ class MainWindow(QMainWindow):
         self.controller.ended.connect(self._on_ended)
         self.controller.failed.connect(self._on_failed)
         self.panel.picker.chosen.connect(self._show_corpus)
+        self.health.step_chosen.connect(self.monitor.show_batch)
+        self.health.counted.connect(self._on_findings_counted)
 
     def _arrange(self) -> None:
         """Put every dock where it was last, or in its first place."""
@@ -209,6 +216,12 @@ class MainWindow(QMainWindow):
             self.restoreState(self._settings.dock_state)
         for key, dock in self._docks.items():
             self.actions_[key].setChecked(not dock.isHidden())
+
+    def childEvent(self, event: QChildEvent) -> None:
+        """Name the bars that Qt makes for docks that share a place."""
+        super().childEvent(event)
+        if event.polished() and isinstance(bar := event.child(), QTabBar):
+            bar.setAccessibleName("Panels in the same place")
 
     def _first_layout(self) -> None:
         area = Qt.DockWidgetArea
@@ -222,8 +235,10 @@ class MainWindow(QMainWindow):
         self.addDockWidget(area.RightDockWidgetArea, docks["dock.camera"])
         self.addDockWidget(area.BottomDockWidgetArea, docks["dock.log"])
         self.splitDockWidget(docks["dock.log"], docks["dock.epochs"], Qt.Orientation.Horizontal)
+        self.tabifyDockWidget(docks["dock.log"], docks["dock.health"])
         for dock in docks.values():
             dock.show()
+        docks["dock.log"].raise_()
         horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         width = self.width()
         camera = min(max(width // 4, 280), 560)
@@ -264,6 +279,7 @@ class MainWindow(QMainWindow):
             "Preparing the run…", "The corpus is opened and the teacher is built."
         )
         self.epochs.clear()
+        self.health.clear()
         self.log.clear()
         self.panel.show_preparing()
         self._show_health(RunTally())
@@ -289,6 +305,8 @@ class MainWindow(QMainWindow):
             elif isinstance(record, RunPlan):
                 self._progress.start(record)
                 self._narrator = Narrator(record.total_epochs, self._config.optim.max_norm)
+            elif isinstance(record, InputStatistics):
+                self.health.set_inputs(record)
             else:
                 self._take_rare(record)
         self.monitor.extend(steps)
@@ -303,6 +321,7 @@ class MainWindow(QMainWindow):
     def _take_rare(self, record: EpochRecord | RunEventRecord | Evaluation) -> None:
         if isinstance(record, EpochRecord):
             self.epochs.add(record)
+            self.health.add_epoch(record)
             self.log.add(self._narrator.epoch(record))
         elif isinstance(record, Evaluation):
             self.log.add(self._narrator.test(record))
@@ -327,6 +346,13 @@ class MainWindow(QMainWindow):
             running = self.controller.snapshot().state is RunState.RUNNING
             self.panel.show_progress(self._progress, running)
             self._show_health(self.controller.tally())
+            self.health.look(
+                self.monitor.history, time.monotonic(), at_once=not self.controller.active
+            )
+
+    @Slot(int)
+    def _on_findings_counted(self, count: int) -> None:
+        self._docks["dock.health"].setWindowTitle(f"Health ({count})" if count else "Health")
 
     @Slot(object)
     def _on_state_changed(self, snapshot: RunSnapshot) -> None:
@@ -535,6 +561,7 @@ class MainWindow(QMainWindow):
         self.messages.recolor(colors)
         self.panel.recolor(colors)
         self.monitor.recolor(colors)
+        self.health.recolor(colors)
         self.epochs.model.warning_color = QColor(colors.warning)
 
     @Slot()

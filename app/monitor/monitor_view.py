@@ -38,6 +38,8 @@ from core.training.records import LARGE_GRAD_NORM, StepRecord
 _AXIS_WIDTH = 58
 _FIRST_SPAN = 50.0
 """Batches on the x axis before there are more."""
+_BATCHES_BEFORE, _BATCHES_AFTER = 20, 80
+"""Neighbours of a batch that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,6 +395,16 @@ class MonitorView(QWidget):
         self._right = max(_FIRST_SPAN, self.newest * 1.02)
         self._set_follow(True)
         self._draw(*self._x_range())
+
+    @Slot(int)
+    def show_batch(self, step: int) -> None:
+        """Bring a batch into sight, with more of what came after it; the newest is no longer followed."""
+        first, last = float(step - _BATCHES_BEFORE), float(step + _BATCHES_AFTER)
+        self._set_follow(False)
+        self._setting_range = True
+        _set_range(self.loss.view, 0, first, last)
+        self._setting_range = False
+        self._draw(first, last)
 
     def _x_range(self) -> tuple[float, float]:
         if not self._follow:

@@ -19,6 +19,7 @@ from app.training.progress import RunPlan
 from core.config import RunConfig
 from core.errors import SignScopeError
 from core.metrics.step_buffer import StepBuffer
+from core.training.input_statistics import InputStatistics
 from core.training.records import (
     EpochRecord,
     Evaluation,
@@ -35,7 +36,7 @@ TICK_MS = 33
 BUFFER_CAPACITY = 100_000
 """Records held for the window: more than a minute at 1000 steps/s."""
 
-Record = RunPlan | StepRecord | EpochRecord | RunEventRecord | Evaluation
+Record = RunPlan | InputStatistics | StepRecord | EpochRecord | RunEventRecord | Evaluation
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,9 @@ class _Collector:
 
     def on_run(self, total_epochs: int, batches_per_epoch: int) -> None:
         self.buffer.push(RunPlan(total_epochs, batches_per_epoch))
+
+    def on_inputs(self, statistics: InputStatistics) -> None:
+        self.buffer.push(statistics)
 
     def on_step(self, record: StepRecord) -> None:
         with self._lock:

@@ -234,7 +234,9 @@ def latched(window: StepWindow) -> Finding | None:
     norms = window.newest("grad_norm_pre")[chosen]
     finite = norms[np.isfinite(norms)]
     told = f" Their gradient norms were {_span(finite)}." if len(finite) else ""
-    reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    reasons = ", ".join(
+        f"{count} {outcome.replace('_', ' ')}" for outcome, count in counts.most_common()
+    )
     return Finding(
         FindingKind.LATCHED,
         severity,

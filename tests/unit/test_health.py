@@ -129,7 +129,7 @@ def test_latched_now() -> None:
     assert finding.first_step == 255
     assert "for 45 batches" in finding.title
     assert "Of batches 255 to 299" in finding.evidence
-    assert "45 skipped_by_policy" in finding.evidence
+    assert "45 skipped by policy" in finding.evidence
     norms = columns["grad_norm_pre"][255:]
     assert f"{norms.min():.3g} to {norms.max():.3g}" in finding.evidence
     assert "always apply" in finding.what_to_do

@@ -177,7 +177,7 @@ def test_skipping_large_norms_latches(corpus: Path, tmp_path: Path) -> None:
     finding = found.pop(FindingKind.LATCHED)
     assert found == {}
     assert (finding.severity, finding.first_step) == (Severity.CRITICAL, 0)
-    assert "30 skipped_by_policy" in finding.evidence
+    assert "30 skipped by policy" in finding.evidence
 
 
 def test_a_tiny_learning_rate_and_a_tiny_max_norm(corpus: Path, tmp_path: Path) -> None:
