@@ -29,7 +29,7 @@ from app.messages import unexpected_error_dialog
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController
-from app.waiting import dialog_result, next_signal
+from app.waiting import dialog_closed, noticed
 from core.config import RunConfig
 from core.paths import runs_dir
 
@@ -126,22 +126,25 @@ async def _finish(task: asyncio.Task[None]) -> None:
 
 async def _until_left(window: MainWindow, controller: RunController) -> None:
     """Wait until the window may close: nothing runs, or the person agreed and the run was saved."""
-    while True:
-        await next_signal(window.close_asked)
-        if not controller.active:
-            return
-        if window.unattended or await window.confirm_close():
-            break
-    window.show_leaving()
-    controller.stop()
-    while controller.active:
-        try:
-            await asyncio.wait_for(next_signal(controller.state_changed), PATIENCE_S)
-        except TimeoutError:
-            if controller.active and await _gives_up(window):
-                # The ledger and the last checkpoint are whole at every moment; the thread is not waited for.
-                window.leave()
-                os._exit(1)
+    with noticed(window.close_asked) as asked, noticed(controller.state_changed) as changed:
+        while True:
+            await asked.wait()
+            asked.clear()
+            if not controller.active:
+                return
+            if window.unattended or await window.confirm_close():
+                break
+        window.show_leaving()
+        controller.stop()
+        while controller.active:
+            changed.clear()
+            try:
+                await asyncio.wait_for(changed.wait(), PATIENCE_S)
+            except TimeoutError:
+                if controller.active and await _gives_up(window):
+                    # Ledger and last checkpoint are whole at every moment: the thread is left behind.
+                    window.leave()
+                    os._exit(1)
 
 
 async def _gives_up(window: MainWindow) -> bool:
@@ -159,7 +162,7 @@ async def _gives_up(window: MainWindow) -> bool:
     box.setDefaultButton(wait)
     box.setEscapeButton(wait)
     try:
-        await dialog_result(box)
+        await dialog_closed(box)
         return box.clickedButton() is leave
     finally:
         box.deleteLater()

@@ -6,6 +6,7 @@ never blocks the start.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -15,14 +16,21 @@ from app.theme import ThemeChoice
 from core.config import RunConfig, config_from_dict, config_to_toml
 from core.errors import ConfigError
 
+SETTINGS_VARIABLE = "SIGNSCOPE_SETTINGS"
+"""Names another settings file than the user's own: for tests and screenshots."""
+
 
 class WindowSettings:
     """Remembered choices; every property may be read and set. GUI thread only."""
 
     def __init__(self) -> None:
-        self._store = QSettings(
-            QSettings.Format.IniFormat, QSettings.Scope.UserScope, "SignScope", "SignScope"
-        )
+        chosen = os.environ.get(SETTINGS_VARIABLE)
+        if chosen:
+            self._store = QSettings(chosen, QSettings.Format.IniFormat)
+        else:
+            self._store = QSettings(
+                QSettings.Format.IniFormat, QSettings.Scope.UserScope, "SignScope", "SignScope"
+            )
 
     def sync(self) -> None:
         """Write everything to disk now."""

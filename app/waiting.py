@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PySide6.QtCore import QObject, SignalInstance, Slot
 from PySide6.QtWidgets import QDialog
 
 
-class _Once(QObject):
-    def __init__(self, future: asyncio.Future[object]) -> None:
+class _Flag(QObject):
+    def __init__(self) -> None:
         super().__init__()
-        self._future = future
+        self.came = asyncio.Event()
 
-    @Slot(object)
-    def arrive(self, value: object = None) -> None:
-        if not self._future.done():
-            self._future.set_result(value)
+    @Slot()
+    def raise_(self) -> None:
+        self.came.set()
 
 
-async def next_signal(signal: SignalInstance) -> object:
-    """Wait until ``signal`` comes the next time; give what it carries (None when it carries nothing)."""
-    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    once = _Once(future)
-    signal.connect(once.arrive)
+@contextmanager
+def noticed(signal: SignalInstance) -> Iterator[asyncio.Event]:
+    """Give an event that is set whenever ``signal`` comes: nothing is missed between two waits."""
+    flag = _Flag()
+    signal.connect(flag.raise_)
     try:
-        return await future
+        yield flag.came
     finally:
-        signal.disconnect(once.arrive)
+        signal.disconnect(flag.raise_)
 
 
-async def dialog_result(dialog: QDialog) -> int:
-    """Open ``dialog`` and wait until the person closes it; give its result code."""
-    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-    once = _Once(future)
-    dialog.finished.connect(once.arrive)
-    dialog.open()
-    try:
-        result = await future
-    finally:
-        dialog.finished.disconnect(once.arrive)
-    return int(str(result))
+async def dialog_closed(dialog: QDialog) -> None:
+    """Open ``dialog`` and wait until the person closes it."""
+    with noticed(dialog.finished) as closed:
+        dialog.open()
+        await closed.wait()

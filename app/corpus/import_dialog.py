@@ -162,10 +162,10 @@ class ImportDialog(QDialog):
             self.imported.emit(self._made)
             self.accept()
         elif not self.busy:
+            self._cancel.clear()
             self._task = asyncio.get_running_loop().create_task(self._import())
 
     async def _import(self) -> None:
-        self._cancel.clear()
         self._set_busy(True)
         try:
             left_out = await asyncio.to_thread(

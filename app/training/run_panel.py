@@ -82,6 +82,7 @@ class RunPanel(QWidget):
         self._inputs = inputs
         scroll = QScrollArea()
         scroll.setObjectName("run_inputs")
+        scroll.setAccessibleName("Corpus and settings")
         scroll.setWidget(inputs)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)

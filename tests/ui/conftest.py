@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,13 @@ def make_window(
 
 
 @pytest.fixture
-def run_async(qapp: QApplication) -> RunAsync:
+def run_async(qapp: QApplication) -> Iterator[RunAsync]:
     """Run a coroutine in the loop that the program runs in; the loop is closed afterwards."""
 
     def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=lambda: qasync.QEventLoop(qapp)) as runner:
             return runner.run(coroutine)
 
-    return run
+    yield run
+    # The loop's timer is part of a reference cycle: it must not be collected in some other thread.
+    gc.collect()

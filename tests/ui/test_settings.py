@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QByteArray, QSettings
 from PySide6.QtWidgets import QApplication
 
-from app.settings import WindowSettings
+from app.settings import SETTINGS_VARIABLE, WindowSettings
 from app.theme import ThemeChoice
 from core.config import OptimConfig, RunConfig
 
@@ -40,9 +41,7 @@ def test_everything_is_remembered(tmp_path: Path) -> None:
 
 def test_a_broken_file_gives_the_defaults() -> None:
     keys = ("window/theme", "window/geometry", "window/docks", "run/config", "window/last_folder")
-    store = QSettings(
-        QSettings.Format.IniFormat, QSettings.Scope.UserScope, "SignScope", "SignScope"
-    )
+    store = QSettings(os.environ[SETTINGS_VARIABLE], QSettings.Format.IniFormat)
     for key in keys:
         store.setValue(key, ["no", "such", "value"])
     store.setValue("run/config", "optim = 3\n[[[")
@@ -58,9 +57,7 @@ def test_a_broken_file_gives_the_defaults() -> None:
 def test_settings_of_another_version_give_the_defaults() -> None:
     settings = WindowSettings()
     settings.sync()
-    store = QSettings(
-        QSettings.Format.IniFormat, QSettings.Scope.UserScope, "SignScope", "SignScope"
-    )
+    store = QSettings(os.environ[SETTINGS_VARIABLE], QSettings.Format.IniFormat)
     store.setValue("run/config", "[optim]\nno_such_setting = 1\n")
     store.sync()
     assert WindowSettings().config == RunConfig()
