@@ -146,6 +146,7 @@ def train(
     )
     _make_demo_corpus_of(chosen)
     from core.console import ConsoleObserver, run_in_terminal
+    from core.training.health import assess_run, report_lines
     from core.training.session import TrainingJob, run_job
 
     job = TrainingJob(
@@ -159,6 +160,7 @@ def train(
     observer = ConsoleObserver(chosen.optim.max_norm, every=every, batches=max_steps)
     with contextlib.closing(observer):
         result, paused_itself = run_in_terminal(lambda control: run_job(job, control, [observer]))
+    print("\n".join(report_lines(assess_run(result.run_path), result.steps)))
     print(f"Run folder: {result.run_path}")
     if result.state == "stopped":
         print(f"Go on with: python main.py train --resume {shlex.quote(str(result.run_path))}")

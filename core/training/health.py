@@ -671,6 +671,13 @@ def assess_run(run: Path) -> tuple[Finding, ...]:
         return assess(window, reader.epochs(), _read_inputs(stored))
 
 
+def report_lines(findings: Sequence[Finding], batches: int) -> list[str]:
+    """Give findings as text for a terminal: one line each, or one that says that there are none."""
+    if not findings:
+        return [f"Health: no problems found in {batches} batches"]
+    return [f"Health, {finding.severity}: {finding.text}" for finding in findings]
+
+
 RUN_LOOK_BACK = 50_000
 """Newest batches of a finished run that are assessed: about half a second to read."""
 

@@ -430,6 +430,12 @@ def test_a_finding_as_one_paragraph() -> None:
     assert finding.text == "T. E. Since batch 7. Do."
 
 
+def test_findings_on_a_terminal() -> None:
+    assert health.report_lines((), 12) == ["Health: no problems found in 12 batches"]
+    finding = Finding(FindingKind.PLATEAU, Severity.WARNING, "T", "E.", "Do.")
+    assert health.report_lines([finding], 12) == ["Health, warning: T. E. Do."]
+
+
 def test_statistics_of_the_input_survive_as_text() -> None:
     statistics = replace(GOOD_INPUT, own_side_share=math.nan)
     back = InputStatistics.from_json(statistics.to_json())
