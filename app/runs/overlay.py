@@ -34,6 +34,9 @@ from app.runs.run_colors import RunStyle, run_style
 from app.theme import Colors
 from core.metrics.history import History
 
+SWATCH_SIZE = QSize(30, 12)
+"""A swatch in pixels; its line ends a little before the text beside it."""
+
 _AXIS_WIDTH = 58
 _FIRST_SPAN = 10.0
 _LEGEND_STYLE = (
@@ -76,7 +79,7 @@ class DashedCurve(LiveCurve):
 
 def swatch(style: RunStyle, *, shown: bool = True) -> QIcon:
     """Draw a short piece of the run's line, faint where the run is hidden."""
-    pixmap = QPixmap(QSize(52, 24))
+    pixmap = QPixmap(QSize(60, 24))
     pixmap.setDevicePixelRatio(2.0)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
@@ -257,7 +260,7 @@ class RunLegend(QWidget):
         button.setAutoRaise(True)
         button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        button.setIconSize(QSize(26, 12))
+        button.setIconSize(SWATCH_SIZE)
         # A checked button looks pressed: here the faintness of the line says whether a run is shown.
         button.setStyleSheet(_LEGEND_STYLE)
         button.toggled.connect(self._on_toggled)

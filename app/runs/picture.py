@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMargins, QPoint, QRect, QSize
@@ -18,7 +19,13 @@ _MARGIN = 12  # around the view, in pixels of the screen
 _AROUND = QMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
 
 
-def save_picture(view: QWidget, path: Path, size: QSize, scale: float = 1.0) -> None:
+def save_picture(
+    view: QWidget,
+    path: Path,
+    size: QSize,
+    scale: float = 1.0,
+    redraw: Callable[[], None] = lambda: None,
+) -> None:
     """Write what ``view`` shows to ``path``, as SVG where its name ends so, else as PNG.
 
     The view is laid out for the new size, drawn, and put back before anybody sees it, so curves have
@@ -29,6 +36,7 @@ def save_picture(view: QWidget, path: Path, size: QSize, scale: float = 1.0) -> 
         path: The file; replaced as a whole or not at all.
         size: Width and height of the picture in pixels.
         scale: Size of text and lines, 1.0 is that of the screen.
+        redraw: Lets the view draw anew for its size, where it does not do so by itself.
 
     Raises:
         ExportError: The size is impossible, or the file cannot be written.
@@ -46,6 +54,7 @@ def save_picture(view: QWidget, path: Path, size: QSize, scale: float = 1.0) -> 
     )
     try:
         _lay_out(view, layout_size)
+        redraw()
         data = (
             _svg(view, size, path.stem)
             if path.suffix.lower() == ".svg"
@@ -53,6 +62,7 @@ def save_picture(view: QWidget, path: Path, size: QSize, scale: float = 1.0) -> 
         )
     finally:
         _lay_out(view, before)
+        redraw()
     try:
         write_atomically(path, data)
     except RunFolderError as error:

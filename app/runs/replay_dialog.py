@@ -34,7 +34,7 @@ from PySide6.QtWidgets import (
 
 from app.corpus.corpus_picker import DEMO_TEXT
 from app.messages import MessageBar, Severity
-from app.runs.overlay import OverlaidRun, OverlayPlots, swatch
+from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
 from app.runs.picture import save_picture
 from app.runs.policy_figures import PolicyFigures
 from app.runs.replay_controller import PolicyPlan, PolicyRecords, ReplayController, ReplayRequest
@@ -229,8 +229,8 @@ class ReplayDialog(QDialog):
         form.addRow("&Loss to reach", self._share)
         form.addRow("S&eed", self._seed)
         regime = QLabel(
-            "All other settings are those of the story: sentences of 6 to 10 signs, batches of 16, "
-            "gradients clipped to a norm of 1."
+            "All other settings are those of the story: long sentences in small batches, so that the "
+            "norms of the first batches lie above 100."
         )
         regime.setWordWrap(True)
         regime.setProperty("role", "muted")
@@ -258,7 +258,7 @@ class ReplayDialog(QDialog):
         self._table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self._table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._table.verticalHeader().hide()
-        self._table.setIconSize(QSize(26, 12))
+        self._table.setIconSize(SWATCH_SIZE)
         self._table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self._table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         for place, (title, tip) in enumerate(_HEADINGS):

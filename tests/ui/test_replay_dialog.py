@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtGui import QImage
 from PySide6.QtSvg import QSvgRenderer
-from PySide6.QtWidgets import QDialog, QMessageBox, QPushButton, QSpinBox
+from PySide6.QtWidgets import QDialog, QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app.runs.policy_figures import PolicyFigures
@@ -76,7 +76,7 @@ def controller_of(dialog: ReplayDialog) -> ReplayController:
 
 def set_up(dialog: ReplayDialog, corpus: Path, *, steps: int = STEPS, skip: float = 0.5) -> None:
     dialog.use_corpus(str(corpus))
-    dialog.findChild(QSpinBox, "steps").setValue(steps)
+    dialog._steps.setValue(steps)
     dialog._threshold.setValue(skip)
     dialog._share.setValue(90)
 

@@ -1,0 +1,38 @@
+"""Run folders made up for the tests of the Runs menu: real files, without a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.config import config_to_toml
+from core.runs.folder import CorpusInfo, RunFolder
+from core.runs.ledger import Ledger
+from core.training.records import StepRecord
+from tests.tiny_run import tiny_config
+from tests.unit.made_records import make_step
+
+
+def make_run(
+    runs_dir: Path, name: str, *, steps: list[StepRecord] | int = 20, lr: float = 2e-3, **info: Any
+) -> Path:
+    """Make a finished run of ``steps`` batches with settings, ledger and log; ``info`` goes into run.json."""
+    values: dict[str, Any] = {
+        "state": "finished",
+        "device": "cpu",
+        "corpus": CorpusInfo(name="tiny", path="/elsewhere/tiny", fingerprint="0", synthetic=True),
+        "best_wer": 0.25,
+        "epochs": 2,
+        "total_epochs": 2,
+        "duration_s": 12.0,
+    }
+    records = [make_step(i) for i in range(steps)] if isinstance(steps, int) else steps
+    folder = RunFolder.create(runs_dir, name, **(values | {"batches": len(records)} | info))
+    ledger = Ledger(folder.ledger_path, meta={"policy": "clip", "max_norm": 1.0})
+    for record in records:
+        ledger.append(record)
+    ledger.close()
+    config = tiny_config(Path("/elsewhere/tiny"), name=name, optim={"lr": lr})
+    folder.config_path.write_text(config_to_toml(config), encoding="utf-8")
+    folder.log_path.write_text("Epoch 1/2:\n  Batch 0: loss=90.00\n", encoding="utf-8")
+    return folder.path
