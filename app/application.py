@@ -26,6 +26,7 @@ from app.camera.preview_widget import PreviewWidget
 from app.icons import application_icon
 from app.main_window import MainWindow
 from app.messages import unexpected_error_dialog
+from app.monitor.preview_watch import PreviewWatch
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController
@@ -93,6 +94,9 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
             runs_dir=runs_dir(),
         )
         closing.callback(window.deleteLater)
+        watch = PreviewWatch(window.health)
+        camera.frame_ready.connect(watch.take)
+        camera.state_changed.connect(watch.follow)
         closing.enter_context(_last_resort(window))
         if options.config is not None:
             window.show_config(options.config)

@@ -56,6 +56,8 @@ class HealthPanel(QWidget):
         self._inputs: InputStatistics | None = None
         self._preview: InputStatistics | None = None
         self._looked_at_s = -math.inf
+        self._window: StepWindow | None = None
+        self._batches = 0
         self._cards: dict[FindingKind, _Card] = {}
         self.findings: tuple[Finding, ...] = ()
         """What is listed, the gravest first."""
@@ -90,6 +92,7 @@ class HealthPanel(QWidget):
         """Forget the run, for another one. What the preview shows stays."""
         self._epochs.clear()
         self._inputs = None
+        self._window = None
         self._looked_at_s = -math.inf
         self.show_findings((), 0)
 
@@ -102,8 +105,14 @@ class HealthPanel(QWidget):
         self._inputs = statistics
 
     def set_preview(self, statistics: InputStatistics | None) -> None:
-        """Take into account what the camera preview shows; None when it is off."""
+        """Take into account what the camera preview shows, at once; None when it is off."""
         self._preview = statistics
+        self._assess()
+
+    @property
+    def knows_inputs(self) -> bool:
+        """Whether there is a run whose input a preview can be compared with."""
+        return self._inputs is not None
 
     def look(self, history: History, now_s: float, *, at_once: bool = False) -> None:
         """Assess the run if the last look is LOOK_EVERY_S or more ago, or ``at_once``.
@@ -111,14 +120,20 @@ class HealthPanel(QWidget):
         Takes under a millisecond, however long the run is.
 
         Args:
-            history: The batches of the run; not kept.
+            history: The batches of the run.
             now_s: Any clock that only goes forwards, in seconds.
         """
         if not at_once and now_s - self._looked_at_s < LOOK_EVERY_S:
             return
         self._looked_at_s = now_s
-        window = StepWindow.of({name: history.column(name) for name in COLUMNS})
-        self.show_findings(assess(window, self._epochs, self._inputs, self._preview), len(history))
+        self._window = StepWindow.of({name: history.column(name) for name in COLUMNS})
+        self._batches = len(history)
+        self._assess()
+
+    def _assess(self) -> None:
+        if self._window is not None:
+            found = assess(self._window, self._epochs, self._inputs, self._preview)
+            self.show_findings(found, self._batches)
 
     def show_findings(self, findings: Sequence[Finding], batches: int) -> None:
         """List ``findings``; without any, say so and in how many batches they were looked for."""

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PySide6.QtCore import QObject, QPoint, Qt
+from PySide6.QtGui import QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QDockWidget, QFrame, QLabel, QToolButton
 from pytestqt.qtbot import QtBot
 
+from app.camera.camera_controller import CameraState, PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
+from app.monitor.preview_watch import PreviewWatch
 from app.theme import DARK, LIGHT, Theme
 from app.training.run_controller import RunRequest
+from core.landmarks.layout import Float32Array
 from core.metrics.history import History
-from core.training.health import Finding, FindingKind, Severity
-from core.training.input_statistics import InputsObserver, InputStatistics
+from core.training.health import PREVIEW_FRAMES, Finding, FindingKind, Severity
+from core.training.input_statistics import InputsObserver, InputStatistics, measure_inputs
 from core.training.records import Outcome, StepRecord, TrainingObserver
 from core.training.run_state import RunControl
 from core.training.session import RunResult
 from tests.ui.conftest import MakeWindow
 from tests.ui.made_runs import MadeJob
 from tests.unit.made_records import make_epoch, make_step
+from tests.unit.test_health_runs import clip as person
 
 
 @pytest.fixture
@@ -161,7 +167,6 @@ def test_epochs_input_and_preview_are_taken_into_account(panel: HealthPanel) -> 
     panel.look(history, 0.0, at_once=True)
     assert kinds(panel) == []
     panel.set_preview(replace(GOOD_INPUT, facing_share=0.0))
-    panel.look(history, 0.0, at_once=True)
     assert kinds(panel) == [FindingKind.LANDMARK_MISMATCH]
     panel.clear()
     panel.look(history, 0.0, at_once=True)
@@ -242,3 +247,42 @@ def test_another_run_begins_without_findings(make_window: MakeWindow, qtbot: QtB
     assert kinds(window.health) == []
     qtbot.waitUntil(lambda: not window.controller.active)
     assert FindingKind.LATCHED in kinds(window.health)
+
+
+def preview_frame(landmarks_KC: Float32Array) -> PreviewFrame:
+    pixels = np.zeros((4, 4, 4), np.uint8)
+    image = QImage(pixels.data, 4, 4, 16, QImage.Format.Format_RGB32)
+    return PreviewFrame(image, pixels, landmarks_KC, None, 0, 0.0, 30.0, 0)
+
+
+def test_a_mirrored_preview_is_told_and_forgotten_when_the_camera_goes_off(
+    panel: HealthPanel,
+) -> None:
+    now_s = [0.0]
+    watch = PreviewWatch(panel, clock=lambda: now_s[0])
+    clip_TKC = person(np.random.default_rng(0), (0.5, 0.5))
+    training = measure_inputs([clip_TKC] * 10)
+    mirrored_TKC = clip_TKC.copy()
+    mirrored_TKC[..., 0] = 1 - mirrored_TKC[..., 0]
+
+    def show(landmarks_TKC: Float32Array) -> None:
+        for n in range(PREVIEW_FRAMES):
+            now_s[0] += 1 / 30
+            watch.take(preview_frame(landmarks_TKC[n % len(landmarks_TKC)]))
+
+    history = History()
+    history.extend([make_step(n) for n in range(10)])
+    panel.look(history, 0.0)
+    show(mirrored_TKC)
+    assert kinds(panel) == [], "there is no training to compare with"
+    panel.set_inputs(training)
+    show(clip_TKC)
+    show(clip_TKC)
+    assert kinds(panel) == []
+    show(mirrored_TKC)
+    show(mirrored_TKC)
+    assert kinds(panel) == [FindingKind.LANDMARK_MISMATCH]
+    watch.follow(CameraState.ON)
+    assert kinds(panel) == [FindingKind.LANDMARK_MISMATCH]
+    watch.follow(CameraState.OFF)
+    assert kinds(panel) == []
