@@ -19,7 +19,17 @@ from core.errors import LedgerError
 from core.metrics.curve_columns import columns_of, pack
 from core.runs import rows
 from core.runs.reader import LedgerReader, OutcomeCounts
-from core.runs.rows import COUNTED, EPOCHS, EVALUATIONS, EVENTS, META, STEPS, TALLY, Row
+from core.runs.rows import (
+    COUNTED,
+    COUNTED_NAMES,
+    EPOCHS,
+    EVALUATIONS,
+    EVENTS,
+    META,
+    STEPS,
+    TALLY,
+    Row,
+)
 from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 
 __all__ = ["Ledger", "LedgerReader", "OutcomeCounts"]
@@ -30,7 +40,7 @@ GROUP_S = 0.25
 """... or this many seconds after the first of them, whichever comes first."""
 
 _Entry = StepRecord | EpochRecord | RunEventRecord | tuple[int, Evaluation]
-_NEW_TALLY = (1, 0, 0, 0, 0, 0, 0)
+_NEW_TALLY = dict.fromkeys(TALLY.columns[1:], 0)
 
 
 class Ledger:
@@ -131,13 +141,18 @@ class Ledger:
                 remove("DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", (epoch,))
                 remove("DELETE FROM events WHERE step > ?", (step,))
                 self._begin_meta_at(step)
-                counts = {
-                    name: self._connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
-                    for name in TALLY.columns[1:]
-                }
-                self._write_tally(counts)
-            self._tally = counts
+                tally = self._counted_anew()
+                self._write_tally(tally)
+            self._tally = tally
             self._block = self._unpacked_steps()
+
+    def _counted_anew(self) -> dict[str, int]:
+        tally = dict(_NEW_TALLY)
+        for name in COUNTED_NAMES:
+            query = f"SELECT count(*), coalesce(sum(crc), 0) FROM {name}"
+            tally[name], checksums = self._connection.execute(query).fetchone()
+            tally["checksums"] += checksums
+        return tally
 
     def close(self) -> None:
         """Write what waits and close the file; a second call does nothing.
@@ -211,20 +226,19 @@ class Ledger:
             for table in (*COUNTED, TALLY):
                 self._connection.execute(table.create_sql)
             self._connection.execute(rows.CURVES_SQL)
-            self._connection.execute(TALLY.insert_sql, TALLY.sealed(_NEW_TALLY))
+            self._write_tally(_NEW_TALLY)
             self._connection.execute(f"PRAGMA application_id = {rows.APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {rows.SCHEMA_VERSION}")
 
     def _add_meta(self, meta: Mapping[str, str | float]) -> None:
         found = self._connection.execute("SELECT key, value FROM meta ORDER BY id")
         known = dict(found.fetchall())
-        count = self._tally["meta"]
+        from_step = self._tally["steps"] if known else 0
         for key, value in meta.items():
             if known.get(key) != str(value):
-                count += 1
-                row = (count, self._tally["steps"] if known else 0, key, str(value))
-                self._connection.execute(META.insert_sql, META.sealed(row))
-        self._tally["meta"] = count
+                row = META.sealed((self._tally["meta"] + 1, from_step, key, str(value)))
+                self._connection.execute(META.insert_sql, row)
+                _count(self._tally, META.name, [row])
         self._write_tally(self._tally)
 
     def _begin_meta_at(self, step: int) -> None:
@@ -288,14 +302,12 @@ class Ledger:
         batches = [entry for entry in group if isinstance(entry, StepRecord)]
         block = self._block + batches
         with _Transaction(self._connection):
-            self._connection.executemany(
-                STEPS.insert_sql, [STEPS.sealed(rows.step_row(record)) for record in batches]
-            )
-            tally["steps"] += len(batches)
+            sealed = [STEPS.sealed(rows.step_row(record)) for record in batches]
+            self._connection.executemany(STEPS.insert_sql, sealed)
+            _count(tally, STEPS.name, sealed)
             while len(block) >= rows.CURVE_BLOCK:
-                self._write_block(block[: rows.CURVE_BLOCK])
+                _count(tally, "curves", [self._write_block(block[: rows.CURVE_BLOCK])])
                 del block[: rows.CURVE_BLOCK]
-                tally["curves"] += 1
             for entry in group:
                 if not isinstance(entry, StepRecord):
                     self._write_other(entry, tally)
@@ -303,13 +315,12 @@ class Ledger:
         self._tally = tally
         self._block = block
 
-    def _write_block(self, records: list[StepRecord]) -> None:
+    def _write_block(self, records: list[StepRecord]) -> Row:
         data = pack(columns_of(records))
         first, count = records[0].step, len(records)
-        self._connection.execute(
-            "INSERT INTO curves VALUES (?, ?, ?, ?)",
-            (first, count, data, rows.block_checksum(first, count, data)),
-        )
+        row = (first, count, data, rows.block_checksum(first, count, data))
+        self._connection.execute("INSERT INTO curves VALUES (?, ?, ?, ?)", row)
+        return row
 
     def _write_other(
         self, entry: EpochRecord | RunEventRecord | tuple[int, Evaluation], tally: dict[str, int]
@@ -323,8 +334,9 @@ class Ledger:
         else:
             number = self._next_number("evaluations")
             table, row = EVALUATIONS, rows.evaluation_row(number, *entry)
-        self._connection.execute(table.insert_sql, table.sealed(row))
-        tally[table.name] += 1
+        sealed = table.sealed(row)
+        self._connection.execute(table.insert_sql, sealed)
+        _count(tally, table.name, [sealed])
 
     def _next_number(self, table: str) -> int:
         found: int = self._connection.execute(
@@ -355,6 +367,12 @@ class Ledger:
         """A deleted file would take rows without complaint until it is closed: look for it by name."""
         if self.path.stat().st_ino != self._inode:
             raise FileNotFoundError(f"another file is now at {os.fspath(self.path)}")
+
+
+def _count(tally: dict[str, int], table: str, sealed: list[Row]) -> None:
+    """Add rows, checksum last, to a tally."""
+    tally[table] += len(sealed)
+    tally["checksums"] += sum(row[-1] for row in sealed)
 
 
 class _Transaction:

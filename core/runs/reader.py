@@ -241,9 +241,11 @@ class LedgerReader:
                 tally = self._tally()
                 found = {table.name: self._count_intact(table) for table in COUNTED}
                 found["curves"] = self._count_blocks()
-                for name, count in found.items():
+                for name, (count, _checksums) in found.items():
                     if count != tally[name]:
                         raise self._damaged(f"{name} has {count} rows, {tally[name]} were written")
+                if sum(checksums for _count, checksums in found.values()) != tally["checksums"]:
+                    raise self._damaged("some of its rows are of another ledger or another time")
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
@@ -314,21 +316,23 @@ class LedgerReader:
                     raise self._damaged(f"the curves from step {first} do not match their checksum")
             return [(first, count, data) for first, count, data, _crc in found]
 
-    def _count_intact(self, table: Table) -> int:
+    def _count_intact(self, table: Table) -> tuple[int, int]:
+        """Give the number of rows and the sum of their checksums, each compared with its row."""
         key = table.columns[0]
-        count = 0
+        count = checksums = 0
         for row in self._connection.execute(f"{table.select_sql} ORDER BY {key}"):
-            self._intact(table, row)
+            checksums += self._intact(table, row)[-1]
             count += 1
-        return count
+        return count, checksums
 
-    def _count_blocks(self) -> int:
-        count = 0
+    def _count_blocks(self) -> tuple[int, int]:
+        count = checksums = 0
         position = -1
         while blocks := self._blocks_after(position):
             position = blocks[-1][0]
             count += len(blocks)
-        return count
+            checksums += sum(rows.block_checksum(*block) for block in blocks)
+        return count, checksums
 
     def _epoch_range(self, epoch: int) -> tuple[int, int]:
         """Steps [first, end) of an epoch. Epochs only ever rise, so both ends are found by halving."""

@@ -137,10 +137,12 @@ EVALUATIONS = Table(
 )
 EVENTS = Table("events", ("id", "step"), ("wall_time",), ("kind", "text"))
 META = Table("meta", ("id", "from_step"), (), ("key", "value"))
-TALLY = Table("tally", ("id", "steps", "epochs", "evaluations", "events", "meta", "curves"))
-"""One row: how many rows each table has, so that rows that vanish are missed."""
-
 COUNTED = (STEPS, EPOCHS, EVALUATIONS, EVENTS, META)
+COUNTED_NAMES = (*(table.name for table in COUNTED), "curves")
+TALLY = Table("tally", ("id", *COUNTED_NAMES, "checksums"))
+"""One row: how many rows each table has, so that rows that vanish are missed, and the sum of their
+checksums, so that a sound row of another ledger (or of an earlier state of this one) is no match."""
+
 CURVES_SQL = (
     "CREATE TABLE curves (first_step INTEGER PRIMARY KEY, rows INTEGER NOT NULL, "
     "data BLOB NOT NULL, crc INTEGER NOT NULL)"
@@ -165,7 +167,8 @@ def _text(value: str) -> str:
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    # SQLite stores 1.0 as 1 and needs the column's declared type, which no checksum covers, to undo it.
+    return math.nan if value is None else float(value)
 
 
 def step_row(record: StepRecord) -> Row:
