@@ -40,7 +40,7 @@ from app.training.epoch_table import EpochTable
 from app.training.progress import RunPlan, RunProgress
 from app.training.run_controller import RunController, RunRequest, RunTally, RunUpdate
 from app.training.run_panel import RunPanel
-from app.waiting import dialog_result
+from app.waiting import dialog_closed
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.errors import ConfigError, SignScopeError
 from core.training.input_statistics import InputStatistics
@@ -91,8 +91,8 @@ class MainWindow(QMainWindow):
             | QMainWindow.DockOption.AllowTabbedDocks
             | QMainWindow.DockOption.AnimatedDocks
         )
-        self._theme = theme
-        self._settings = settings
+        self.theme = theme
+        self.settings = settings
         self.controller = controller
         self._runs_dir = runs_dir
         self._may_close = False
@@ -197,7 +197,7 @@ class MainWindow(QMainWindow):
         for choice, key in THEME_ACTIONS.items():
             self.actions_[key].setData(choice)
             self.actions_[key].triggered.connect(self._choose_theme)
-        self._theme.changed.connect(self._on_theme_changed)
+        self.theme.changed.connect(self._on_theme_changed)
         self.controller.updated.connect(self._on_updated)
         self.controller.state_changed.connect(self._on_state_changed)
         self.controller.ended.connect(self._on_ended)
@@ -210,10 +210,10 @@ class MainWindow(QMainWindow):
         """Put every dock where it was last, or in its first place."""
         self.resize(*FIRST_SIZE)
         self._first_layout()
-        if not self._settings.geometry.isEmpty():
-            self.restoreGeometry(self._settings.geometry)
-        if not self._settings.dock_state.isEmpty():
-            self.restoreState(self._settings.dock_state)
+        if not self.settings.geometry.isEmpty():
+            self.restoreGeometry(self.settings.geometry)
+        if not self.settings.dock_state.isEmpty():
+            self.restoreState(self.settings.dock_state)
         for key, dock in self._docks.items():
             self.actions_[key].setChecked(not dock.isHidden())
 
@@ -268,7 +268,7 @@ class MainWindow(QMainWindow):
         self._config = config
         if not self.controller.start(RunRequest(config, self._runs_dir)):
             return False
-        self._settings.config = config
+        self.settings.config = config
         self._progress = RunProgress()
         self._narrator = Narrator(config.optim.epochs, config.optim.max_norm)
         self._evicted = 0
@@ -416,7 +416,7 @@ class MainWindow(QMainWindow):
     @Slot()
     def open_corpus(self) -> None:
         """Ask for a corpus folder."""
-        dialog = QFileDialog(self, "Open corpus", str(self._settings.last_folder))
+        dialog = QFileDialog(self, "Open corpus", str(self.settings.last_folder))
         dialog.setFileMode(QFileDialog.FileMode.Directory)
         dialog.setOption(QFileDialog.Option.ShowDirsOnly)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
@@ -431,9 +431,9 @@ class MainWindow(QMainWindow):
         except SignScopeError as error:
             self.messages.tell_error(error)
             return
-        self._settings.last_folder = Path(folder).parent
-        known = [folder, *(other for other in self._settings.recent_corpora if other != folder)]
-        self._settings.recent_corpora = tuple(known)
+        self.settings.last_folder = Path(folder).parent
+        known = [folder, *(other for other in self.settings.recent_corpora if other != folder)]
+        self.settings.recent_corpora = tuple(known)
         self.messages.dismiss()
         self._show_corpus(folder)
 
@@ -463,7 +463,7 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _import_corpus(self) -> None:
-        dialog = ImportDialog(self._settings.last_folder, self)
+        dialog = ImportDialog(self.settings.last_folder, self)
         dialog.imported.connect(self._on_imported)
         dialog.open()
 
@@ -474,7 +474,7 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _load_settings(self) -> None:
-        dialog = QFileDialog(self, "Load settings", str(self._settings.last_folder))
+        dialog = QFileDialog(self, "Load settings", str(self.settings.last_folder))
         dialog.setNameFilter("Settings of a run (*.toml)")
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(self.load_settings)
@@ -488,7 +488,7 @@ class MainWindow(QMainWindow):
         except ConfigError as error:
             self.messages.tell_error(error)
             return
-        self._settings.last_folder = Path(path).parent
+        self.settings.last_folder = Path(path).parent
         self.show_config(config)
         self.statusBar().showMessage(f"Settings read from {path}", 8000)
 
@@ -507,7 +507,7 @@ class MainWindow(QMainWindow):
                 Severity.ERROR,
             )
             return
-        dialog = QFileDialog(self, "Save settings", str(self._settings.last_folder / "run.toml"))
+        dialog = QFileDialog(self, "Save settings", str(self.settings.last_folder / "run.toml"))
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setNameFilter("Settings of a run (*.toml)")
         dialog.setDefaultSuffix("toml")
@@ -530,7 +530,7 @@ class MainWindow(QMainWindow):
                 Severity.ERROR,
             )
             return
-        self._settings.last_folder = Path(path).parent
+        self.settings.last_folder = Path(path).parent
         self.statusBar().showMessage(f"Settings written to {path}", 8000)
 
     @Slot()
@@ -551,12 +551,12 @@ class MainWindow(QMainWindow):
         action = self.sender()
         assert isinstance(action, QAction)
         choice = ThemeChoice(action.data())
-        self._settings.theme = choice
-        self._theme.choose(choice)
+        self.settings.theme = choice
+        self.theme.choose(choice)
 
     @Slot()
     def _on_theme_changed(self) -> None:
-        colors = self._theme.colors
+        colors = self.theme.colors
         self.actions_.recolor(colors)
         self.messages.recolor(colors)
         self.panel.recolor(colors)
@@ -628,7 +628,7 @@ class MainWindow(QMainWindow):
         box.setDefaultButton(keep)
         box.setEscapeButton(keep)
         try:
-            await dialog_result(box)
+            await dialog_closed(box)
             return box.clickedButton() is stop
         finally:
             box.deleteLater()
@@ -640,7 +640,7 @@ class MainWindow(QMainWindow):
     def leave(self) -> None:
         """Remember everything and close."""
         self._late_redraw.stop()
-        settings = self._settings
+        settings = self.settings
         settings.geometry = self.saveGeometry()
         settings.dock_state = QByteArray(self.saveState())
         settings.show_all_settings = self.panel.form.shows_all
