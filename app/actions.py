@@ -33,7 +33,7 @@ class ActionSpec:
     separator: bool = False  # a line above it in its menu
 
 
-MENUS = ("File", "Run", "View", "Help")
+MENUS = ("File", "Run", "Runs", "View", "Help")
 """Menus from left to right."""
 
 TABLE: tuple[ActionSpec, ...] = (
@@ -87,13 +87,21 @@ TABLE: tuple[ActionSpec, ...] = (
         "Put every setting except the corpus back to its default",
     ),
     ActionSpec(
+        "run.export",
+        "File",
+        "&Export…",
+        "Ctrl+Shift+E",
+        "export",
+        "Write the plots, the ledger or a report of the run shown",
+        separator=True,
+    ),
+    ActionSpec(
         "runs.folder",
         "File",
         "Show run &folders",
         "Ctrl+Shift+O",
         "runs",
         "Open the folder that holds all runs in the file manager",
-        separator=True,
     ),
     ActionSpec(
         "window.quit",
@@ -129,6 +137,31 @@ TABLE: tuple[ActionSpec, ...] = (
         "stop",
         "Save a checkpoint after the current batch and end the run",
         event=RunEvent.STOP,
+    ),
+    ActionSpec(
+        "runs.browse",
+        "Runs",
+        "&Browse runs…",
+        "Ctrl+B",
+        "browse",
+        "List every run: open, resume, rename, note, throw away",
+    ),
+    ActionSpec(
+        "runs.compare",
+        "Runs",
+        "&Compare…",
+        "Ctrl+M",
+        "compare",
+        "Draw runs over each other, with their figures and settings side by side",
+    ),
+    ActionSpec(
+        "runs.replay",
+        "Runs",
+        "&Replay policies…",
+        "Ctrl+R",
+        "replay",
+        "Train on the same batches with clipping and with skipping, and see the difference",
+        separator=True,
     ),
     ActionSpec(
         "plot.follow",

@@ -32,8 +32,11 @@ from app.corpus.import_dialog import ImportDialog
 from app.help import AboutDialog, ShortcutsDialog, open_user_guide
 from app.messages import MessageBar, Severity
 from app.monitor.health_panel import HealthPanel
-from app.monitor.log_view import LogView
+from app.monitor.log_view import LINES_PER_FLUSH, LogView
 from app.monitor.monitor_view import MonitorView
+from app.runs.desk import RunsDesk
+from app.runs.export_dialog import PictureSource
+from app.runs.loading import LoadedRun
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
 from app.training.epoch_table import EpochTable
@@ -49,6 +52,7 @@ from core.training.records import (
     EpochRecord,
     Evaluation,
     EventKind,
+    Outcome,
     RunEventRecord,
     StepRecord,
 )
@@ -58,6 +62,8 @@ if TYPE_CHECKING:
     from core.training.session import RunResult
 
 FIRST_SIZE = (1280, 800)
+REPLAY_PATIENCE_S = 20.0
+"""How long a replay may take to end its batch when the window is left."""
 
 
 class MainWindow(QMainWindow):
@@ -102,6 +108,7 @@ class MainWindow(QMainWindow):
         self._narrator = Narrator(0, None)
         self._config = settings.config
         self._evicted = 0
+        self._counts_history = False  # the run shown began before this window, or in an earlier run
 
         colors = theme.colors
         self.actions_ = Actions(self, colors)
@@ -118,6 +125,15 @@ class MainWindow(QMainWindow):
         column.addWidget(self.messages)
         column.addWidget(self.monitor, 1)
         self.setCentralWidget(middle)
+        self.runs = RunsDesk(
+            window=self,
+            theme=theme,
+            settings=settings,
+            controller=controller,
+            messages=self.messages,
+            plots=PictureSource(self.monitor, self.monitor.redraw),
+            runs_dir=runs_dir,
+        )
         self._docks = {
             "dock.run": self._dock("Run", "dock.run", self.panel),
             "dock.camera": self._dock("Camera", "dock.camera", camera),
@@ -185,6 +201,10 @@ class MainWindow(QMainWindow):
             "run.start": self.start_run,
             "run.pause": self._toggle_pause,
             "run.stop": self._stop,
+            "run.export": self.runs.export,
+            "runs.browse": self.runs.browse,
+            "runs.compare": self.runs.compare,
+            "runs.replay": self.runs.replay,
             "view.reset": self._reset_layout,
             "help.docs": self._open_docs,
             "help.shortcuts": self._show_shortcuts,
@@ -202,6 +222,8 @@ class MainWindow(QMainWindow):
         self.controller.state_changed.connect(self._on_state_changed)
         self.controller.ended.connect(self._on_ended)
         self.controller.failed.connect(self._on_failed)
+        self.runs.run_loaded.connect(self.show_run)
+        self.runs.resume_ready.connect(self._begin)
         self.panel.picker.chosen.connect(self._show_corpus)
         self.health.step_chosen.connect(self.monitor.show_batch)
         self.health.counted.connect(self._on_findings_counted)
@@ -265,26 +287,85 @@ class MainWindow(QMainWindow):
                 Severity.ERROR,
             )
             return False
-        self._config = config
-        if not self.controller.start(RunRequest(config, self._runs_dir)):
+        if self.runs.replaying:
+            self.messages.tell(
+                "A run cannot start now.",
+                "A policy replay is in progress and both would share the same processor. "
+                "Stop the replay (Runs → Replay policies…) or wait for its end.",
+                Severity.WARNING,
+            )
             return False
-        self.settings.config = config
+        return self._begin(RunRequest(config, self._runs_dir))
+
+    @Slot(object)
+    def _begin(self, request: RunRequest) -> bool:
+        """Start or resume a run; say whether it was started. What a resumed run did is shown already."""
+        if not self.controller.start(request):
+            return False
+        config = self._config = request.config
         self._progress = RunProgress()
         self._narrator = Narrator(config.optim.epochs, config.optim.max_norm)
         self._evicted = 0
+        self._counts_history = request.resume is not None
+        self.runs.shown_run = request.resume
         self.messages.dismiss()
-        self.monitor.clear()
+        if request.resume is None:
+            self.settings.config = config
+            self._clear_run()
         self.monitor.set_max_norm(config.optim.max_norm)
         self.monitor.set_hint(
             "Preparing the run…", "The corpus is opened and the teacher is built."
         )
+        self.panel.show_preparing()
+        self._show_health(self._tally())
+        self._show_data_badge()
+        return True
+
+    def _clear_run(self) -> None:
+        """Show no run: an empty one begins."""
+        self.monitor.clear()
         self.epochs.clear()
         self.health.clear()
         self.log.clear()
-        self.panel.show_preparing()
-        self._show_health(RunTally())
-        self._show_data_badge()
-        return True
+
+    @Slot(object)
+    def show_run(self, run: LoadedRun) -> None:
+        """Show a run that was read back from its folder."""
+        self._clear_run()
+        self._progress = RunProgress()
+        self._counts_history = True
+        self.monitor.clear(run.history)
+        if run.max_norm is not None:
+            self.monitor.set_max_norm(run.max_norm)
+        for record in run.epochs:
+            self.epochs.add(record)
+            self.health.add_epoch(record)
+        self.log.add(run.log[-LINES_PER_FLUSH:])
+        self.log.flush()
+        self.health.look(run.history, time.monotonic(), at_once=True)
+        self._show_health(self._tally())
+        self._data_badge.setVisible(run.summary.synthetic)
+        self.monitor.set_hint("This run has no batches", "It ended before its first one.")
+        self.setWindowTitle(f"{run.summary.name} – SignScope")
+        parts = [run.summary.state, f"{len(run.history)} batches"]
+        for name, wer in (("best dev", run.summary.best_wer), ("held-out", run.summary.test_wer)):
+            if wer is not None:
+                parts.append(f"{name} WER {100 * wer:.1f} %")
+        self.messages.tell(
+            f"Showing “{run.summary.name}”.", f"{', '.join(parts)}.\n{run.summary.path}"
+        )
+
+    def _tally(self) -> RunTally:
+        """What became of the batches of the run shown."""
+        if not self._counts_history:
+            return self.controller.tally()
+        outcomes = self.monitor.history.outcomes()
+        return RunTally(
+            batches=sum(outcomes.values()),
+            applied=outcomes[Outcome.APPLIED],
+            clipped=self.monitor.history.clipped_count(),
+            non_finite=sum(count for outcome, count in outcomes.items() if outcome.non_finite),
+        )
 
     @Slot()
     def _toggle_pause(self) -> None:
@@ -345,7 +426,7 @@ class MainWindow(QMainWindow):
             self.log.flush()
             running = self.controller.snapshot().state is RunState.RUNNING
             self.panel.show_progress(self._progress, running)
-            self._show_health(self.controller.tally())
+            self._show_health(self._tally())
             self.health.look(
                 self.monitor.history, time.monotonic(), at_once=not self.controller.active
             )
@@ -365,6 +446,7 @@ class MainWindow(QMainWindow):
 
     @Slot(object)
     def _on_ended(self, result: RunResult) -> None:
+        self.runs.shown_run = result.run_path
         stopped = result.state == "stopped"
         parts = [f"{result.steps} batches in {result.epochs} whole epochs"]
         if result.best_wer == result.best_wer:
@@ -381,6 +463,8 @@ class MainWindow(QMainWindow):
 
     @Slot(object)
     def _on_failed(self, error: SignScopeError) -> None:
+        if self.runs.ask_about(error):
+            return
         self.messages.tell_error(error)
         self.monitor.set_hint("The run ended before its first batch", "The message above says why.")
         self._redraw()
@@ -640,6 +724,7 @@ class MainWindow(QMainWindow):
     def leave(self) -> None:
         """Remember everything and close."""
         self._late_redraw.stop()
+        self.runs.shutdown(REPLAY_PATIENCE_S)
         settings = self.settings
         settings.geometry = self.saveGeometry()
         settings.dock_state = QByteArray(self.saveState())

@@ -41,11 +41,15 @@ Record = RunPlan | InputStatistics | StepRecord | EpochRecord | RunEventRecord |
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to train, where to put it, and which run folder to continue, if any."""
+    """What to train, where to put it, and which run folder to continue, if any.
+
+    ``accept_changes`` continues it although something changed since its checkpoint was made.
+    """
 
     config: RunConfig
     runs_dir: Path
     resume: Path | None = None
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,12 @@ def train(request: RunRequest, control: RunControl, observer: TrainingObserver) 
     """Run the real trainer. Torch is imported here, in the thread that calls."""
     from core.training.session import TrainingJob, run_job
 
-    job = TrainingJob(config=request.config, runs_dir=request.runs_dir, resume=request.resume)
+    job = TrainingJob(
+        config=request.config,
+        runs_dir=request.runs_dir,
+        resume=request.resume,
+        accept_changes=request.accept_changes,
+    )
     return run_job(job, control, [observer])
 
 
