@@ -103,6 +103,8 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         closing.enter_context(_signals_close(window))
         _close_after(os.environ.get(EXIT_AFTER_VARIABLE, ""), window)
         window.show()
+        if options.run is not None:
+            window.runs.open_run(options.run)
         if options.camera is not None:
             preview.set_source(options.camera)
             preview.switch_on()
