@@ -73,11 +73,15 @@ def window(
 def _train_without_window(corpus: str, config: Path | None) -> int:
     print(
         "No display: the window cannot open (a desktop session, `ssh -X`, or "
-        "`xvfb-run -a python main.py` would open it); training in this terminal instead, "
-        f"{NO_DISPLAY_EPOCHS} epochs.",
+        "`xvfb-run -a python main.py` would open it); training in this terminal instead.",
         flush=True,
     )
-    return train(config=config, corpus=corpus, epochs=None if config else NO_DISPLAY_EPOCHS)
+    from core.training.replay import story_config
+
+    # Without settings of the person's own: some that learn to recognise within half a minute.
+    quick = None if config else NO_DISPLAY_EPOCHS
+    chosen = _settings(config, base=story_config(), corpus=corpus, epochs=quick)
+    return _train_in_terminal(chosen, every=10)
 
 
 # ---------------------------------------------------------------- training
@@ -119,8 +123,6 @@ def train(
         max_steps: End after this many batches.
         every: Print each so many batches; batches that were not applied are always printed.
     """
-    from core.paths import runs_dir
-
     if resume is not None:
         resume = _run_folder(resume)
         if config or out:
@@ -144,23 +146,30 @@ def train(
         seed=seed,
         device=device,
     )
-    _make_demo_corpus_of(chosen)
-    from core.console import ConsoleObserver, run_in_terminal
-    from core.training.health import assess_run, report_lines
-    from core.training.session import TrainingJob, run_job
-
-    job = TrainingJob(
+    return _train_in_terminal(
         chosen,
-        (out or runs_dir()) if resume is None else resume.parent,
-        resume,
-        checkpoint or None,
-        accept_changes,
+        out=out,
+        every=every,
+        resume=resume,
+        checkpoint=checkpoint or None,
+        accept_changes=accept_changes,
         max_steps=max_steps,
     )
-    observer = ConsoleObserver(chosen.optim.max_norm, every=every, batches=max_steps)
+
+
+def _train_in_terminal(
+    config: RunConfig, *, out: Path | None = None, every: int = 1, **job_options: Any
+) -> int:
+    """Train with text and a bar; ``job_options`` are further fields of TrainingJob."""
+    _make_demo_corpus_of(config)
+    from core.console import ConsoleObserver, run_in_terminal
+    from core.paths import runs_dir
+    from core.training.session import TrainingJob, run_job
+
+    job = TrainingJob(config, out or runs_dir(), **job_options)
+    observer = ConsoleObserver(config.optim.max_norm, every=every, batches=job.max_steps)
     with contextlib.closing(observer):
         result, paused_itself = run_in_terminal(lambda control: run_job(job, control, [observer]))
-    print("\n".join(report_lines(assess_run(result.run_path), result.steps)))
     print(f"Run folder: {result.run_path}")
     if result.state == "stopped":
         print(f"Go on with: python main.py train --resume {shlex.quote(str(result.run_path))}")
