@@ -88,7 +88,7 @@ class DataConfig(_Section):
     dev_sentences: int = Field(
         80, ge=1, le=1_000_000, description="Spliced sentences in the dev and test splits."
     )
-    batch_size: int = Field(16, ge=1, le=4096, description="Sentences in a batch.")
+    batch_size: int = Field(8, ge=1, le=4096, description="Sentences in a batch.")
     prefetch: int = Field(
         2,
         ge=0,
@@ -142,7 +142,7 @@ class OptimConfig(_Section):
 
     epochs: int = Field(50, ge=1, le=1_000_000, description="Passes over the training sentences.")
     lr: float = Field(
-        2e-3, gt=0, le=1, description="Highest learning rate, reached after the warm-up."
+        3e-3, gt=0, le=1, description="Highest learning rate, reached after the warm-up."
     )
     min_lr_share: float = Field(
         0.02, ge=0, le=1, description="Learning rate at the end as a share of the highest."
