@@ -6,6 +6,7 @@ the same columns. It belongs to one thread (in the window: the GUI's).
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +62,7 @@ class History:
         self._pending: list[StepRecord] = []
         self._newest_step = -1
         self._epoch_starts: list[tuple[int, int]] = []
+        self._line: tuple[Coordinates, Coordinates] | None = None  # see _epoch_line
         self._outcome_counts = np.zeros(len(OUTCOMES), np.int64)
         self._clipped = 0
         self._derived: dict[tuple[object, ...], _Derived] = {}
@@ -132,7 +134,7 @@ class History:
     def truncate_from(self, step: int) -> None:
         """Forget every batch from ``step`` on, as a ledger does before a run is resumed."""
         self._fold()
-        self._truncate(int(np.searchsorted(self._plain["step"].view, step)))
+        self._truncate(bisect_left(self._plain["step"].view, step))
 
     def column(self, name: str) -> AnyArray:
         """Give a column by the name that it has in DTYPES, whole, read-only, without a copy."""
@@ -153,23 +155,28 @@ class History:
         x, y = self.series(name).envelope(first, last, pixels)
         return self.to_axis(x, axis), y
 
-    def smoothed(self, name: str, decay: float) -> Series:
+    def smoothed(self, name: str, decay: float, most: int | None = None) -> Series:
         """Give the running mean of a column as a curve (see Ema); kept, and grown as the column grows.
 
         The first call for a name and decay takes some 50 ns a step. Ask anew before each drawing.
+
+        Args:
+            most: Steps that this call may work through; the curve is shorter than the column until
+                enough calls were made. None works through all.
         """
-        return self._derive(("ema", name, decay), name, lambda: Ema(decay))
+        return self._derive(("ema", name, decay), name, lambda: Ema(decay), most)
 
-    def clipped_share(self, window: int) -> Series:
+    def clipped_share(self, window: int, most: int | None = None) -> Series:
         """Give the share of clipped batches among the newest ``window``; kept as in smoothed()."""
-        return self._derive(("clipped", window), "clipped", lambda: RollingShare(window))
+        return self._derive(("clipped", window), "clipped", lambda: RollingShare(window), most)
 
-    def histogram(self, name: str = "grad_norm_pre") -> LogHistogram:
-        """Give the distribution of a column over the whole run; grown as the column grows."""
+    def histogram(self, name: str = "grad_norm_pre", most: int | None = None) -> LogHistogram:
+        """Give the distribution of a column over the whole run; grown as in smoothed()."""
         values = self.series(name).values
         histogram, done = self._histograms.get(name, (LogHistogram(), 0))
-        histogram.extend(values[done:])
-        self._histograms[name] = (histogram, len(values))
+        end = len(values) if most is None else min(len(values), done + most)
+        histogram.extend(values[done:end])
+        self._histograms[name] = (histogram, end)
         return histogram
 
     def forget_derived(self) -> None:
@@ -200,7 +207,7 @@ class History:
 
     def position_of_step(self, step: int) -> int:
         """Position of a step, or of the first after it; ``len`` when there is none."""
-        return int(np.searchsorted(self.column("step"), step))
+        return bisect_left(self.column("step"), step)
 
     def positions(self, low: float, high: float, axis: Axis = "step") -> tuple[int, int]:
         """Give (first, last) positions that a view from ``low`` to ``high`` on ``axis`` needs.
@@ -216,8 +223,9 @@ class History:
         else:
             column = self._plain["step" if axis == "step" else "wall_time"].view
             offset = 0.0 if axis == "step" else float(column[0])
-            first = int(np.searchsorted(column, low + offset, "left")) - 1
-            last = int(np.searchsorted(column, high + offset, "right"))
+            # np.searchsorted would first convert the whole column to the type of the number.
+            first = bisect_left(column, low + offset) - 1
+            last = bisect_right(column, high + offset)
         return max(0, first), min(last, len(self) - 1)
 
     def to_axis(self, x: npt.NDArray[np.floating], axis: Axis) -> Coordinates:
@@ -237,13 +245,17 @@ class History:
 
     def _epoch_line(self) -> tuple[Coordinates, Coordinates]:
         """Corners of the line from positions to epochs. The last epoch is taken as long as the one before."""
-        epochs, starts = map(list, zip(*self._epoch_starts, strict=True))
-        length = len(self._plain["step"])
-        so_far = length - starts[-1]
-        usual = starts[-1] - starts[-2] if len(starts) > 1 else so_far
-        end = starts[-1] + max(usual, so_far)
-        x = np.array([epoch - 1 for epoch in epochs] + [epochs[-1]], np.float64)
-        return x, np.array([*starts, end], np.float64)
+        line = self._line
+        if line is None or len(line[0]) != len(self._epoch_starts) + 1:
+            corners = np.array(
+                [*self._epoch_starts, (self._epoch_starts[-1][0] + 1, 0)], np.float64
+            )
+            line = self._line = (corners[:, 0] - 1, corners[:, 1])
+        starts = line[1]
+        so_far = len(self._plain["step"]) - starts[-2]
+        usual = starts[-2] - starts[-3] if len(starts) > 2 else so_far
+        starts[-1] = starts[-2] + max(usual, so_far)
+        return line
 
     def _fold(self) -> None:
         if self._pending:
@@ -261,7 +273,7 @@ class History:
             self._add({name: column[cut:] for name, column in columns.items()})
             return
         if step_N[0] <= self._newest_step:
-            self._truncate(int(np.searchsorted(self._plain["step"].view, step_N[0])))
+            self._truncate(bisect_left(self._plain["step"].view, step_N[0]))
         self._note_epochs(columns["epoch"])
         self._outcome_counts += np.bincount(columns["outcome"], minlength=len(OUTCOMES))
         self._clipped += int(columns["clipped"].sum())
@@ -293,6 +305,7 @@ class History:
         for column in self._plain.values():
             column.truncate(length)
         self._epoch_starts = [entry for entry in self._epoch_starts if entry[1] < length]
+        self._line = None
         self._newest_step = int(self._plain["step"].view[-1]) if length else -1
         self.forget_derived()
 
@@ -303,26 +316,30 @@ class History:
             column.reserve(room)
 
     def _derive(
-        self, key: tuple[object, ...], name: str, make: Callable[[], Ema | RollingShare]
+        self,
+        key: tuple[object, ...],
+        name: str,
+        make: Callable[[], Ema | RollingShare],
+        most: int | None,
     ) -> Series:
         column = self.column(name)
         derived = self._derived.get(key)
         if derived is None:
-            derived = self._derived[key] = _Derived(make())
-        derived.follow(column)
+            derived = self._derived[key] = _Derived(make(), len(column))
+        known = len(derived.series)
+        derived.follow(column if most is None else column[: known + most])
         return derived.series
 
 
 class _Derived:
     """A curve computed from a column, as far as the column has come."""
 
-    def __init__(self, rule: Ema | RollingShare) -> None:
+    def __init__(self, rule: Ema | RollingShare, room: int) -> None:
         self._rule = rule
         self.series = Series()
+        self.series.reserve(room)
 
     def follow(self, column: AnyArray) -> None:
-        if len(self.series) == 0:
-            self.series.reserve(len(column))
         while len(self.series) < len(column):  # in pieces, so that float64 copies stay small
             piece = column[len(self.series) : len(self.series) + 65536]
             self.series.extend(self._rule.extend(piece))
