@@ -45,7 +45,7 @@ def tiny_config(corpus: Path, **sections: dict[str, Any] | Any) -> RunConfig:
 class Recorder:
     """An observer that keeps everything, and can act on a step in the trainer's thread."""
 
-    def __init__(self, at_step: Callable[[StepRecord], None] = lambda record: None) -> None:
+    def __init__(self, at_step: Callable[[StepRecord], object] = lambda record: None) -> None:
         self.steps: list[StepRecord] = []
         self.epochs: list[EpochRecord] = []
         self.events: list[RunEventRecord] = []
@@ -85,9 +85,7 @@ def train(
 
 def stop_after(control: RunControl, step: int) -> Recorder:
     """Give an observer that asks for a stop in batch ``step``."""
-    return Recorder(
-        lambda record: control.apply(RunEvent.STOP) if record.step == step else None  # type: ignore[func-returns-value]
-    )
+    return Recorder(lambda record: control.apply(RunEvent.STOP) if record.step == step else None)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def test_log_probabilities_are_probabilities_and_every_weight_learns() -> None:
         out.lengths_B,
         torch.tensor([2, 2]),
     )
-    losses_B.mean().backward()
+    losses_B.mean().backward()  # type: ignore[no-untyped-call]
     dead = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert dead == []
 

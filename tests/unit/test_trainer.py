@@ -13,11 +13,12 @@ import torch
 from core.config import config_to_toml, load_config
 from core.corpus.batching import Batch, TrainingData
 from core.errors import CheckpointError, CorpusError, DeviceError, RunFolderError
+from core.model.losses import ctc_losses
 from core.runs.folder import RunFolder
 from core.runs.ledger import LedgerReader
 from core.training import trainer as trainer_module
 from core.training.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
-from core.training.records import EventKind, Outcome
+from core.training.records import EventKind, Outcome, StepRecord
 from core.training.run_state import RunEvent, RunState
 from core.training.session import (
     ChangedSinceCheckpointError,
@@ -113,9 +114,7 @@ def test_pause_and_resume_is_as_if_never_paused(
     corpus: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     control = started_control()
-    seen = Recorder(
-        lambda record: control.apply(RunEvent.PAUSE) if record.step in (2, 7) else None  # type: ignore[func-returns-value]
-    )
+    seen = Recorder(lambda record: control.apply(RunEvent.PAUSE) if record.step in (2, 7) else None)
     with training_thread(TrainingJob(tiny_config(corpus), tmp_path), control, [seen]) as result:
         for steps in (3, 8):
             assert control.wait_for(RunState.PAUSED, timeout_s=30)
@@ -141,7 +140,7 @@ def test_rows_after_the_checkpoint_are_made_again(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, bad_steps: set[int], value: float) -> None:
     """Put ``value`` into the loss of chosen batches, in whatever order they come."""
-    original = trainer_module.ctc_losses
+    original = ctc_losses
     calls = iter(range(10**6))
 
     def spoiled(*arguments: torch.Tensor, **named: object) -> torch.Tensor:
@@ -163,11 +162,11 @@ def test_non_finite_batches_are_recorded_and_leave_everything_untouched(
     seen = Recorder()
     result = train(config, tmp_path, seen)
     assert {s.step for s in seen.steps if not s.outcome.applied} == bad
-    for step in (seen.steps[i] for i in bad):
-        assert step.outcome is Outcome.SKIPPED_NON_FINITE_LOSS
-        assert "non-finite" in step.detail
-        assert "pose.project.weight" in step.detail
-        assert step.sample_ids
+    for record in (seen.steps[i] for i in bad):
+        assert record.outcome is Outcome.SKIPPED_NON_FINITE_LOSS
+        assert "non-finite" in record.detail
+        assert "pose.project.weight" in record.detail
+        assert record.sample_ids
     assert [epoch.non_finite for epoch in seen.epochs] == [2, 1]
     assert all(math.isfinite(epoch.avg_loss) for epoch in seen.epochs)
     by_step = {
@@ -178,7 +177,7 @@ def test_non_finite_batches_are_recorded_and_leave_everything_untouched(
         same = all(torch.equal(before[n], after[n]) for n in before if not n.startswith("rng"))
         assert same is (step in bad), f"weights changed wrongly in batch {step}"
     # The schedule advances with applied updates only.
-    rates = [step.lr for step in seen.steps]
+    rates = [record.lr for record in seen.steps]
     assert rates[2] == rates[3] == rates[4]
 
 
@@ -221,7 +220,7 @@ def test_many_non_finite_batches_in_a_row_pause_the_run(
 def test_running_out_of_memory_pauses_with_a_sentence_and_a_checkpoint(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainer_module.ctc_losses
+    original = ctc_losses
     calls = iter(range(10**6))
 
     def full(*arguments: torch.Tensor, **named: object) -> torch.Tensor:
@@ -319,3 +318,24 @@ def test_an_error_in_the_batches_fails_the_run_and_keeps_the_work(
     assert info.state == "failed"
     assert "A shard is damaged" in info.error
     assert len(ledger_losses(run)) == 3
+
+
+def test_a_killed_run_is_listed_with_what_it_had_reached(corpus: Path, tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(record: StepRecord) -> None:
+        if record.epoch == 2:
+            raise Killed
+
+    seen = Recorder(kill)
+    with pytest.raises(Killed):
+        train(tiny_config(corpus), tmp_path, seen)
+    (run,) = tmp_path.iterdir()
+    info = RunFolder.open(run).info
+    (epoch,) = seen.epochs
+    assert epoch.dev is not None
+    assert (info.epochs, info.best_wer) == (1, epoch.dev.errors.wer)
+    assert info.duration_s == pytest.approx(epoch.duration_s)
+    worked_s = sum(step.data_s + step.step_s for step in seen.steps[:-1])
+    assert epoch.duration_s == pytest.approx(worked_s + epoch.dev.duration_s)
