@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from PySide6.QtCore import QObject, Qt, Signal, Slot
 from PySide6.QtWidgets import QProgressDialog, QWidget
+from shiboken6 import Shiboken
 
 T = TypeVar("T")
 
@@ -138,7 +139,6 @@ async def with_progress(
     try:
         return await task.run(work)
     finally:
-        task.progressed.disconnect(bar.show_progress)
-        bar.canceled.disconnect(task.cancel)
-        bar.close()
-        bar.deleteLater()
+        if Shiboken.isValid(bar):  # it goes with its window
+            bar.close()
+            bar.deleteLater()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from PySide6.QtCore import (
     QItemSelectionModel,
     QModelIndex,
     QPoint,
+    QStandardPaths,
     Qt,
     QTimer,
     QUrl,
@@ -67,8 +70,15 @@ Trash = Callable[[Path], bool]
 
 def move_to_bin(path: Path) -> bool:
     """Move a folder into the bin of the desktop; say whether that worked."""
-    moved, _where = QFile.moveToTrash(str(path))
-    return moved
+    if sys.platform.startswith(
+        "linux"
+    ):  # there the bin is made within this folder, but not the folder
+        data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
+        with contextlib.suppress(OSError):
+            Path(data).mkdir(parents=True, exist_ok=True)
+    # PySide gives a bool, or (bool, place), as its version pleases.
+    result: object = QFile.moveToTrash(str(path))
+    return bool(result[0] if isinstance(result, tuple) else result)
 
 
 @dataclass(frozen=True, slots=True)

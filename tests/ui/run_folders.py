@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from PySide6.QtWidgets import QMessageBox
 
 from core.config import config_to_toml
 from core.runs.folder import CorpusInfo, RunFolder
@@ -36,3 +41,19 @@ def make_run(
     folder.config_path.write_text(config_to_toml(config), encoding="utf-8")
     folder.log_path.write_text("Epoch 1/2:\n  Batch 0: loss=90.00\n", encoding="utf-8")
     return folder.path
+
+
+async def until(
+    condition: Callable[[], object], what: str = "the condition", limit_s: float = 30
+) -> None:
+    """Let the event loop run until ``condition`` holds; fail after ``limit_s``."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not come"
+        await asyncio.sleep(0.005)
+
+
+async def press(box: QMessageBox, text: str) -> None:
+    """Press the button of a message box that carries ``text``."""
+    next(button for button in box.buttons() if button.text() == text).click()
+    await asyncio.sleep(0)
