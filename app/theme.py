@@ -54,6 +54,7 @@ class Colors:
     limit: str  # the max_norm line
     large: str  # the 200 line
     mark: str  # non-finite batches
+    share: str  # the share of clipped batches
 
 
 LIGHT = Colors(
@@ -80,6 +81,7 @@ LIGHT = Colors(
     limit="#5b6570",
     large="#8c5a7a",
     mark="#b3261e",
+    share="#8c5a7a",
 )
 DARK = Colors(
     dark=True,
@@ -105,6 +107,7 @@ DARK = Colors(
     limit="#a0a9b4",
     large="#cc9ab8",
     mark="#ff8a80",
+    share="#cc9ab8",
 )
 
 

@@ -7,6 +7,8 @@ polyline with a cosmetic pen of width 1: wider pens take Qt's slow path.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyqtgraph as pg
@@ -17,6 +19,8 @@ Numbers = npt.NDArray[np.number]
 
 _TINY = 1e-6
 """Norms below this are drawn here on a log axis: there is no logarithm of 0."""
+_LEAST_STRETCH_PX = 4.0
+"""Shorter drags with Shift held are slips of the hand."""
 
 
 def log_height(values: Numbers | float) -> Numbers:
@@ -24,7 +28,7 @@ def log_height(values: Numbers | float) -> Numbers:
     return np.log10(np.maximum(values, _TINY))
 
 
-class _ViewItem(pg.GraphicsObject):  # type: ignore[misc]
+class ViewItem(pg.GraphicsObject):  # type: ignore[misc]
     """An item that covers the whole view, whatever range it shows."""
 
     def __init__(self) -> None:
@@ -32,15 +36,17 @@ class _ViewItem(pg.GraphicsObject):  # type: ignore[misc]
         self.setFlag(self.GraphicsItemFlag.ItemUsesExtendedStyleOption, False)
 
     def boundingRect(self) -> QRectF:
+        """Give the range of the view."""
         rect = self.viewRect()
         return rect if rect is not None else QRectF()
 
     def viewTransformChanged(self) -> None:
+        """Cover the new range."""
         self.prepareGeometryChange()
         super().viewTransformChanged()
 
 
-class LiveCurve(_ViewItem):
+class LiveCurve(ViewItem):
     """One curve of at most two points a pixel.
 
     Args:
@@ -50,11 +56,15 @@ class LiveCurve(_ViewItem):
 
     def __init__(self, color: str, *, log: bool = False) -> None:
         super().__init__()
-        self._log = log
+        self.log = log
+        """Whether heights are logarithms; takes effect with the next points."""
         self._polygon = QPolygonF()
         self._pen = QPen()
         self.points = 0
         """Points painted now."""
+        self.x_N: Numbers = np.empty(0)
+        self.heights_N: Numbers = np.empty(0)
+        """Where the points are in the view."""
         self.lowest, self.highest = np.nan, np.nan
         self.recolor(color)
 
@@ -68,9 +78,10 @@ class LiveCurve(_ViewItem):
         finite_N = np.isfinite(y_N)
         if not finite_N.all():
             x_N, y_N = x_N[finite_N], y_N[finite_N]
-        if self._log:
+        if self.log:
             y_N = log_height(y_N)
         self.points = len(y_N)
+        self.x_N, self.heights_N = x_N, y_N
         self.lowest, self.highest = (y_N.min(), y_N.max()) if len(y_N) else (np.nan, np.nan)
         # The polygon of no points has no memory to write to.
         self._polygon = pg.functions.arrayToQPolygonF(x_N, y_N) if len(y_N) else QPolygonF()
@@ -87,7 +98,7 @@ class LiveCurve(_ViewItem):
             painter.drawPolyline(self._polygon)
 
 
-class NonFiniteMarks(_ViewItem):
+class NonFiniteMarks(ViewItem):
     """A triangle at the top of the plot for each batch whose value is not a number or infinite."""
 
     SIZE_PX = 5.0
@@ -136,7 +147,7 @@ class NonFiniteMarks(_ViewItem):
         painter.restore()
 
 
-class QuietGrid(_ViewItem):
+class QuietGrid(ViewItem):
     """Faint horizontal lines at the labelled ticks of an axis. pyqtgraph's own grid costs tens of ms."""
 
     def __init__(self, axis: pg.AxisItem, color: str) -> None:
@@ -201,7 +212,8 @@ class BatchAxis(pg.AxisItem):  # type: ignore[misc]
 class TimeView(pg.ViewBox):  # type: ignore[misc]
     """A view whose ranges are set by the monitor and by the person, never by pyqtgraph's auto-range.
 
-    The wheel and dragging move x; over the left axis they move y.
+    The wheel and dragging move x; over the left axis they move y. Dragging with Shift held chooses the
+    stretch of x to zoom to.
     """
 
     x_moved = Signal()
@@ -210,6 +222,8 @@ class TimeView(pg.ViewBox):  # type: ignore[misc]
     """The person changed the y range."""
     fit_asked = Signal()
     """The person double clicked."""
+    clicked = Signal(float)
+    """The person clicked at this x."""
 
     def __init__(self) -> None:
         super().__init__(enableMenu=False)
@@ -222,12 +236,33 @@ class TimeView(pg.ViewBox):  # type: ignore[misc]
         super().wheelEvent(event, axis=axis)
         (self.x_moved if axis == 0 else self.y_moved).emit()
 
-    def mouseDragEvent(self, event: object, axis: int | None = None) -> None:
+    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
         """Pan x with the left button and zoom it with the right; y over the left axis."""
+        if axis is None and event.modifiers() & Qt.KeyboardModifier.ShiftModifier:
+            self._choose_stretch(event)
+            return
         axis = 0 if axis is None else axis
         super().mouseDragEvent(event, axis=axis)
         (self.x_moved if axis == 0 else self.y_moved).emit()
 
+    def mouseClickEvent(self, event: Any) -> None:
+        """Tell where the left button was clicked."""
+        if event.button() == Qt.MouseButton.LeftButton and not event.double():
+            event.accept()
+            self.clicked.emit(self.mapToView(event.pos()).x())
+
     def mouseDoubleClickEvent(self, event: object) -> None:
         """Ask for the whole run."""
         self.fit_asked.emit()
+
+    def _choose_stretch(self, event: Any) -> None:
+        event.accept()
+        left, right = sorted((event.buttonDownPos().x(), event.pos().x()))
+        if not event.isFinish():
+            self.updateScaleBox(QPointF(left, 0.0), QPointF(right, self.height()))
+            return
+        self.rbScaleBox.hide()
+        first, last = (self.mapToView(QPointF(x, 0.0)).x() for x in (left, right))
+        if right - left > _LEAST_STRETCH_PX:
+            self.setXRange(first, last, padding=0)
+            self.x_moved.emit()

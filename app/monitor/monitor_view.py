@@ -1,267 +1,80 @@
-"""The live plots: loss above gradient norms, with one x axis between them."""
+"""The live plots: loss, gradient norms and the share of clipped batches over one x axis."""
 
 from __future__ import annotations
 
 import math
+from bisect import insort
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
-import pyqtgraph as pg
-from PySide6.QtCore import QSize, Qt, Signal, Slot
-from PySide6.QtGui import QAction, QIcon, QPainter, QPaintEvent, QPalette, QPen, QPixmap
-from PySide6.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QSizePolicy,
-    QSplitter,
-    QStackedLayout,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import Qt, QTimer, Slot
+from PySide6.QtGui import QAction, QGuiApplication, QHideEvent, QKeyEvent, QKeySequence, QPalette
+from PySide6.QtWidgets import QLabel, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
-from app.monitor.live_curve import (
-    BatchAxis,
-    DecadeAxis,
-    LiveCurve,
-    NonFiniteMarks,
-    QuietGrid,
-    TimeView,
-    log_height,
-)
+from app.monitor.batch_row import BatchRow, RowReader
+from app.monitor.legend import CurveSpec, number
+from app.monitor.live_plot import SHARE_WINDOW, LivePlot, PlotSpec, Stretch, set_range
+from app.monitor.marks import MARKED
 from app.monitor.pacing import Pacer
+from app.monitor.plot_bar import AXES, SMOOTHINGS, PlotBar, decay_of
 from app.theme import Colors
-from core.metrics.history import History
-from core.training.records import LARGE_GRAD_NORM, StepRecord
+from core.metrics.history import Axis, History
+from core.training.records import LARGE_GRAD_NORM, RunEventRecord, StepRecord
 
-_AXIS_WIDTH = 58
-_FIRST_SPAN = 50.0
-"""Batches on the x axis before there are more."""
+_FIRST_SPANS: dict[Axis, float] = {"step": 50.0, "epoch": 1.0, "time": 10.0}
+"""What the x axis shows before there is more."""
+_LEAST_BATCHES = 4
+"""Zooming ends here."""
 _BATCHES_BEFORE, _BATCHES_AFTER = 20, 80
 """Neighbours of a batch that was asked for."""
+_RECENT = 4096
+"""Records of a live run kept for the crosshair: the newest rows may not be in the ledger yet."""
+_MOST_EVENTS = 2000
+_EPOCH_LINES_PX = 24.0
+_ZOOM = 1.5
+_PAN = 0.8
+_BIG_STEP = 10
 
-
-@dataclass(frozen=True, slots=True)
-class _CurveSpec:
-    column: str
-    name: str
-    color: str  # a field of Colors
-    tip: str
-
-
-_LOSS = _CurveSpec("loss", "loss", "loss", "Summed over a sentence, averaged over the batch")
-_NORM_PRE = _CurveSpec(
-    "grad_norm_pre", "before clipping", "norm_pre", "L2 norm of all gradients of the batch"
+LOSS = PlotSpec(
+    "Loss",
+    (CurveSpec("loss", "loss", "loss", "Summed over a sentence, averaged over the batch"),),
+    distribution="loss",
+    top=True,
 )
-_NORM_POST = _CurveSpec(
-    "grad_norm_post", "after clipping", "norm_post", "What the optimiser was given"
+NORMS = PlotSpec(
+    "Gradient norm",
+    (
+        CurveSpec(
+            "grad_norm_pre", "before clipping", "norm_pre", "L2 norm of all gradients of the batch"
+        ),
+        CurveSpec("grad_norm_post", "after clipping", "norm_post", "What the optimiser was given"),
+    ),
+    log=True,
+    distribution="grad_norm_pre",
 )
-
-
-class _Canvas(pg.GraphicsView):  # type: ignore[misc]
-    """A view with its two axes that counts its painting in the pacer.
-
-    pyqtgraph's PlotWidget would bring seven menus that nobody opens.
-    """
-
-    def __init__(
-        self, pacer: Pacer, view: TimeView, left: pg.AxisItem, bottom: pg.AxisItem
-    ) -> None:
-        super().__init__()
-        self._pacer = pacer
-        self.setFrameShape(self.Shape.NoFrame)
-        layout = pg.GraphicsLayout()
-        layout.setContentsMargins(0, 8, 10, 0)
-        layout.setSpacing(0)
-        layout.addItem(left, 0, 0)
-        layout.addItem(view, 0, 1)
-        layout.addItem(bottom, 1, 1)
-        left.linkToView(view)
-        bottom.linkToView(view)
-        self.setCentralItem(layout)
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint, and say what it cost."""
-        with self._pacer.measure():
-            super().paintEvent(event)
-
-
-class _Legend(QWidget):
-    """Name, colour and newest value of a curve; a click hides or shows it."""
-
-    toggled = Signal(bool)
-
-    def __init__(self, spec: _CurveSpec) -> None:
-        super().__init__()
-        self._button = QToolButton()
-        self._button.setObjectName(f"legend.{spec.column}")
-        self._button.setAccessibleName(f"Show {spec.name}")
-        self._button.setText(spec.name)
-        self._button.setToolTip(f"{spec.tip}\nClick to hide or show the curve")
-        self._button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self._button.setAutoRaise(True)
-        self._button.setIconSize(QSize(18, 12))
-        self._button.clicked.connect(self._on_clicked)
-        self._value = QLabel("–")
-        self._value.setObjectName(f"newest.{spec.column}")
-        self._value.setMinimumWidth(self._value.fontMetrics().horizontalAdvance("0000.00"))
-        self._value.setAccessibleName(f"Newest {spec.name}")
-        self._shown = True
-        self._color = "#000000"
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self._button)
-        layout.addWidget(self._value)
-
-    def recolor(self, color: str) -> None:
-        """Draw the swatch in the colour of the curve."""
-        self._color = color
-        pixmap = QPixmap(QSize(36, 24))
-        pixmap.setDevicePixelRatio(2.0)
-        pixmap.fill(Qt.GlobalColor.transparent)
-        painter = QPainter(pixmap)
-        painter.setOpacity(1.0 if self._shown else 0.25)
-        painter.setPen(QPen(pg.mkColor(color), 3))
-        painter.drawLine(1, 6, 17, 6)
-        painter.end()
-        self._button.setIcon(QIcon(pixmap))
-
-    def show_value(self, value: float | None) -> None:
-        """Show the newest value; None for none."""
-        self._value.setText("–" if value is None else _number(value))
-
-    @Slot()
-    def _on_clicked(self) -> None:
-        self._shown = not self._shown
-        self.recolor(self._color)
-        self._value.setEnabled(self._shown)
-        self.toggled.emit(self._shown)
-
-
-class LivePlot(QWidget):
-    """One plot with its heading and legend. Ranges are set by MonitorView."""
-
-    def __init__(
-        self, title: str, specs: Sequence[_CurveSpec], pacer: Pacer, *, log: bool, labelled: bool
-    ) -> None:
-        super().__init__()
-        self.setObjectName(f"plot.{specs[0].column}")
-        self.log = log
-        self.y_held = False
-        """Whether the person set the y range."""
-        self.view = TimeView()
-        left = (DecadeAxis if log else pg.AxisItem)(orientation="left")
-        left.setWidth(_AXIS_WIDTH)
-        left.enableAutoSIPrefix(False)
-        bottom = BatchAxis(orientation="bottom")
-        bottom.enableAutoSIPrefix(False)
-        bottom.setStyle(showValues=labelled, tickLength=-4 if labelled else 0)
-        bottom.setHeight(36 if labelled else 6)
-        if labelled:
-            bottom.setLabel("batch")
-        self._axes = (left, bottom)
-        self.canvas = _Canvas(pacer, self.view, left, bottom)
-        self.canvas.setAccessibleName(title)
-        self.setAutoFillBackground(True)
-        self.setBackgroundRole(QPalette.ColorRole.Base)
-        self._grid = QuietGrid(left, "#888888")
-        self._specs = tuple(specs)
-        self.curves = {spec.column: LiveCurve("#888888", log=log) for spec in specs}
-        self.marks = NonFiniteMarks("#888888")
-        self.lines: dict[str, pg.InfiniteLine] = {}
-        self.view.addItem(self._grid, ignoreBounds=True)
-        for curve in self.curves.values():
-            self.view.addItem(curve, ignoreBounds=True)
-        self.view.addItem(self.marks, ignoreBounds=True)
-
-        heading = QLabel(title)
-        heading.setProperty("role", "heading")
-        self.strip = QHBoxLayout()
-        self.strip.setContentsMargins(10, 4, 6, 0)
-        self.strip.setSpacing(10)
-        self.strip.addWidget(heading)
-        self._legends: dict[str, _Legend] = {}
-        for spec in specs:
-            legend = _Legend(spec)
-            legend.toggled.connect(self.curves[spec.column].setVisible)
-            self._legends[spec.column] = legend
-            self.strip.addWidget(legend)
-        self.strip.addStretch(1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addLayout(self.strip)
-        layout.addWidget(self.canvas, 1)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumHeight(110)
-
-    def add_line(self, name: str, value: float, label: str) -> None:
-        """Draw a labelled horizontal line, or move the one of that name.
-
-        Args:
-            name: Field of Colors, and the key in ``lines``.
-            value: Its height, not a logarithm.
-            label: What the line says of itself, at its right end.
-        """
-        height = float(log_height(value)) if self.log else value
-        line = self.lines.get(name)
-        if line is None:
-            line = pg.InfiniteLine(
-                angle=0,
-                label=label,
-                labelOpts={"position": 0.995, "anchors": [(1.0, 1.0), (1.0, 1.0)]},
-            )
-            self.lines[name] = line
-            self.view.addItem(line, ignoreBounds=True)
-        line.label.setFormat(label)
-        line.setPos(height)
-
-    def recolor(self, colors: Colors) -> None:
-        """Take the colours of another theme."""
-        self.canvas.setBackground(colors.base)
-        for axis in self._axes:
-            axis.setPen(pg.mkPen(colors.border))
-            axis.setTextPen(pg.mkPen(colors.plot_axis))
-        self._grid.recolor(colors.window if not colors.dark else "#252a31")
-        for spec in self._specs:
-            color = str(getattr(colors, spec.color))
-            self.curves[spec.column].recolor(color)
-            self._legends[spec.column].recolor(color)
-        self.marks.recolor(colors.mark)
-        for name, line in self.lines.items():
-            color = str(getattr(colors, name))
-            line.setPen(pg.mkPen(color, width=1, style=Qt.PenStyle.DashLine))
-            line.label.setColor(color)
-
-    def draw(self, history: History, first: float, last: float) -> None:
-        """Show the batches from ``first`` to ``last`` as the screen can show them."""
-        pixels = max(1, round(self.view.width() * self.canvas.devicePixelRatioF()))
-        begin, end = history.positions(first, last)
-        for column, curve in self.curves.items():
-            curve.set_points(*history.envelope(column, begin, end, pixels))
-        bad = [history.non_finite_steps(begin, end, column) for column in self.curves]
-        self.marks.set_positions(np.concatenate(bad))
-
-    def show_newest(self, record: StepRecord | None) -> None:
-        """Show the newest values in the legend."""
-        for column, legend in self._legends.items():
-            legend.show_value(None if record is None else getattr(record, column))
-
-    def data_range(self) -> tuple[float, float] | None:
-        """Give the lowest and highest height drawn, None when nothing is."""
-        drawn = [curve for curve in self.curves.values() if curve.points and curve.isVisible()]
-        if not drawn:
-            return None
-        return min(c.lowest for c in drawn), max(c.highest for c in drawn)
+SHARE = PlotSpec(
+    "Clipped",
+    (
+        CurveSpec(
+            "clipped_share",
+            f"of the last {SHARE_WINDOW} batches",
+            "share",
+            f"How many of the newest {SHARE_WINDOW} batches were clipped",
+            percent=True,
+        ),
+    ),
+    share=True,
+)
 
 
 class MonitorView(QWidget):
     """Loss and gradient norms of the run shown, following the newest batch until one pans back.
 
     GUI thread only. ``extend`` takes records at any rate and is cheap; ``redraw`` paints, and is called
-    when the pacer gives a turn.
+    when the pacer gives a turn. x is counted in batches, epochs or seconds since the first batch.
 
     Args:
         follow: Checkable action that says whether the newest batch is kept in sight.
@@ -277,52 +90,83 @@ class MonitorView(QWidget):
         self.setAccessibleName("Plots of the run")
         self.pacer = Pacer()
         self.history = History()
-        self._newest: StepRecord | None = None
+        self.axis: Axis = "step"
+        """What x means."""
+        self.smoothing = 0
+        """Batches of the running mean, 0 for none."""
+        self.crosshair: int | None = None
+        """Position in the history of the batch that is pointed at."""
+        self._crosshair_held = False  # it stays when the mouse leaves
+        self._recent: deque[StepRecord] = deque(maxlen=_RECENT)
+        self._events: list[RunEventRecord] = []
         self._dirty = False  # something came since the last redraw
         self._stale = True  # what is in sight must be drawn whether or not something came
         self._follow_action = follow
         self._follow = True
         self._span: float | None = None  # None: the whole run
-        self._right = _FIRST_SPAN
-        self._max_norm = 1.0
-        self._setting_range = False
-
-        self.loss = LivePlot("Loss", [_LOSS], self.pacer, log=False, labelled=False)
-        self.norms = LivePlot(
-            "Gradient norm", [_NORM_PRE, _NORM_POST], self.pacer, log=True, labelled=True
-        )
-        self.plots = (self.loss, self.norms)
-        self.norms.view.setXLink(self.loss.view)
+        self._right = _FIRST_SPANS["step"]
+        self._range = (0.0, self._right)
         self._colors = colors
-        for action in (follow, fit):
-            button = QToolButton()
-            button.setDefaultAction(action)
-            button.setObjectName(f"button.{action.objectName()}")
-            button.setAutoRaise(True)
-            button.setIconSize(QSize(16, 16))
-            button.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            self.loss.strip.addWidget(button)
+
+        self.bar = PlotBar(follow, fit)
+        self.loss = LivePlot(LOSS, self.pacer)
+        self.norms = LivePlot(NORMS, self.pacer)
+        self.share = LivePlot(SHARE, self.pacer)
+        self.plots = (self.loss, self.norms, self.share)
+        self.row = BatchRow()
         self._split = split = QSplitter(Qt.Orientation.Vertical)
         split.setObjectName("plots")
         split.setChildrenCollapsible(False)
-        for plot in self.plots:
+        split.setHandleWidth(3)
+        for plot, stretch in zip(self.plots, (10, 11, 4), strict=True):
             split.addWidget(plot)
-            plot.view.x_moved.connect(self._on_x_moved)
+            split.setStretchFactor(split.count() - 1, stretch)
+            plot.x_moved.connect(self._on_x_moved)
+            plot.changed.connect(self._on_plot_changed)
             plot.view.fit_asked.connect(self.fit)
+            plot.view.clicked.connect(self._on_clicked)
+            plot.canvas.pointed.connect(self._on_pointed)
+            plot.canvas.left.connect(self._on_left)
             plot.canvas.sigDeviceRangeChanged.connect(self._on_resized)
-        self.loss.view.y_moved.connect(self._on_loss_y_moved)
-        self.norms.view.y_moved.connect(self._on_norms_y_moved)
+        filled = QWidget()
+        column = QVBoxLayout(filled)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.bar)
+        column.addWidget(split, 1)
+        column.addWidget(self.row)
+        self._filled = filled
         self._empty = _EmptyPlots()
         self._stack = QStackedLayout(self)
-        self._stack.addWidget(split)
+        self._stack.addWidget(filled)
         self._stack.addWidget(self._empty)
         self._stack.setCurrentWidget(self._empty)
+
+        self._rows = RowReader(self)
+        self._rows.answered.connect(self._on_row)
+        self._ask_row = QTimer(self)
+        self._ask_row.setSingleShot(True)
+        self._ask_row.setInterval(25)
+        self._ask_row.timeout.connect(self._on_ask_row)
+        self._catch_up = QTimer(self)
+        self._catch_up.setSingleShot(True)
+        self._catch_up.setInterval(1)
+        self._catch_up.timeout.connect(self.redraw)
         follow.toggled.connect(self._on_follow_toggled)
         fit.triggered.connect(self.fit)
+        self.bar.axis_chosen.connect(self.set_axis)
+        self.bar.smoothing_chosen.connect(self.set_smoothing)
+        self.bar.outliers_toggled.connect(self._on_outliers)
+        self.bar.distribution_toggled.connect(self._on_distribution)
+        self.bar.share_toggled.connect(self._on_share)
         follow.setChecked(True)
+        self._on_distribution(True)
+        self._on_share(True)
         self.set_max_norm(1.0)
         self.recolor(colors)
-        self._apply_ranges()
+        self._apply_range()
+
+    # ------------------------------------------------------------ what is shown
 
     def set_hint(self, title: str, text: str) -> None:
         """Say in the empty view what to do for curves."""
@@ -330,30 +174,45 @@ class MonitorView(QWidget):
 
     def set_max_norm(self, max_norm: float) -> None:
         """Draw the clipping line at ``max_norm``, and the line of large norms."""
-        self._max_norm = max_norm
         self.norms.add_line("limit", max_norm, f"max_norm {max_norm:g}")
         self.norms.add_line("large", LARGE_GRAD_NORM, f"large: above {LARGE_GRAD_NORM:g}")
         self.norms.recolor(self._colors)
 
+    def set_ledger(self, path: Path | None) -> None:
+        """Read the rows under the crosshair from this ledger; None when the run has none."""
+        self._rows.set_ledger(path)
+
     def clear(self, history: History | None = None) -> None:
         """Show another run: an empty one, or the batches of ``history``."""
         self.history = History() if history is None else history
-        self._newest = None
-        self._span, self._right = None, _FIRST_SPAN
+        self._recent.clear()
+        self._events = []
+        self._rows.set_ledger(None)
+        self._hide_crosshair()
+        self._span, self._right = None, _FIRST_SPANS[self.axis]
         for plot in self.plots:
             plot.y_held = False
-            plot.show_newest(None)
+        self._follow = True
         self._follow_action.setChecked(True)
-        self._dirty = True
+        self._dirty = self._stale = True
         self.redraw()
 
     def extend(self, records: Sequence[StepRecord]) -> None:
         """Take over finished batches; nothing is painted yet."""
         if not records:
             return
+        if self._recent and records[0].step <= self._recent[-1].step:
+            self._recent.clear()  # resumed from a checkpoint
         self.history.extend(records)
-        self._newest = records[-1]
+        self._recent.extend(records[-_RECENT:])
         self._dirty = True
+
+    def add_events(self, events: Sequence[RunEventRecord]) -> None:
+        """Take over events, in any order; kinds that are not marked are left out."""
+        for event in events:
+            if event.kind in MARKED:
+                insort(self._events, event, key=lambda each: each.step)
+                self._dirty = self._stale = True
 
     @property
     def newest(self) -> int:
@@ -368,23 +227,29 @@ class MonitorView(QWidget):
     def redraw(self) -> None:
         """Show everything that came."""
         with self.pacer.measure():
+            self._catch_up.stop()
             self._dirty = False
             empty = len(self.history) == 0
-            wanted = self._empty if empty else self._split
+            wanted = self._empty if empty else self._filled
             if self._stack.currentWidget() is not wanted:
                 self._stack.setCurrentWidget(wanted)
+            if empty:
+                return
             for plot in self.plots:
-                plot.show_newest(self._newest)
+                plot.show_newest(self.history)
             first, last = self._x_range()
-            if not self._follow and last < self.newest and not self._stale:
+            if not self._follow and last < self._newest_x() and not self._stale:
                 return  # what is in sight cannot change any more
             self._draw(first, last)
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""
         self._colors = colors
+        self.bar.recolor(colors)
         for plot in self.plots:
             plot.recolor(colors)
+
+    # ------------------------------------------------------------ what a person chooses
 
     @Slot()
     def fit(self) -> None:
@@ -392,107 +257,400 @@ class MonitorView(QWidget):
         self._span = None
         for plot in self.plots:
             plot.y_held = False
-        self._right = max(_FIRST_SPAN, self.newest * 1.02)
+        self._right = max(_FIRST_SPANS[self.axis], self._newest_x() * 1.02)
         self._set_follow(True)
         self._draw(*self._x_range())
 
     @Slot(int)
     def show_batch(self, step: int) -> None:
         """Bring a batch into sight, with more of what came after it; the newest is no longer followed."""
-        first, last = float(step - _BATCHES_BEFORE), float(step + _BATCHES_AFTER)
         self._set_follow(False)
-        self._setting_range = True
-        _set_range(self.loss.view, 0, first, last)
-        self._setting_range = False
+        if self.axis == "step":
+            first, last = float(step - _BATCHES_BEFORE), float(step + _BATCHES_AFTER)
+        else:
+            place = self.history.position_of_step(step)
+            ends = np.array([place - _BATCHES_BEFORE, place + _BATCHES_AFTER], np.float64)
+            first, last = self.history.to_axis(ends, self.axis).tolist()
         self._draw(first, last)
+        if step <= self.newest:
+            self.point_at(self.history.position_of_step(step), hold=True)
+
+    @Slot(str)
+    def set_axis(self, axis: str) -> None:
+        """Count x in another way; the batches in sight stay in sight."""
+        chosen = cast(Axis, axis)
+        if chosen == self.axis:
+            return
+        first, last = self._x_range()
+        places = self.history.positions(first, last, self.axis)
+        self.axis = chosen
+        self.bar.axis.setCurrentIndex([name for name, _ in AXES].index(chosen))
+        for plot in self.plots:
+            plot.set_axis(chosen)
+        if self._follow:
+            ends = self.history.to_axis(np.array(places, np.float64), chosen)
+            if self._span is not None and len(self.history):
+                self._span = max(float(ends[1] - ends[0]), self._least_span())
+            self._right = max(_FIRST_SPANS[chosen], self._newest_x() * 1.02)
+            if self._span is not None:
+                self._right = self._newest_x() + self._span / 12
+        else:
+            first, last = self.history.to_axis(np.array(places, np.float64), chosen).tolist()
+            self._range = (first, max(last, first + self._least_span()))
+        self._stale = True
+        self.redraw()
+        self._place_crosshair()
+
+    @Slot(int)
+    def set_smoothing(self, batches: int) -> None:
+        """Draw the running mean over so many batches over the curves; 0 draws the curves alone."""
+        if len(self.history) > 1_000_000:
+            self.history.forget_derived()  # the mean before is not needed any more
+        self.smoothing = batches
+        self.bar.smoothing.setCurrentIndex(SMOOTHINGS.index(batches))
+        self._stale = True
+        self.redraw()
+
+    def point_at(self, position: int, *, hold: bool = False) -> None:
+        """Put the crosshair at a batch and read its row; ``hold`` keeps it when the mouse leaves."""
+        if not 0 <= position < len(self.history):
+            return
+        self._crosshair_held = self._crosshair_held or hold
+        if position == self.crosshair:
+            return
+        self.crosshair = position
+        self._place_crosshair()
+        step = self._step_at(position)
+        if self.row.record is None or self.row.record.step != step:
+            self._show_pending(position)
+            self._ask_row.start()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Move the crosshair, zoom and switch by the keys of PLOT_KEYS."""
+        if event.matches(QKeySequence.StandardKey.Copy) and self.crosshair is not None:
+            QGuiApplication.clipboard().setText(self.row.toolTip() or self.row.text)
+        elif len(self.history) == 0 or not self._do_key(event):
+            super().keyPressEvent(event)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Let a row that is being read be read to its end."""
+        super().hideEvent(event)
+        self._rows.wait()
+
+    # ------------------------------------------------------------ keys
+
+    def _do_key(self, event: QKeyEvent) -> bool:
+        key = Qt.Key(event.key())
+        shift = bool(event.modifiers() & Qt.KeyboardModifier.ShiftModifier)
+        if event.modifiers() & ~(
+            Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier
+        ):
+            return False
+        jump = _BIG_STEP if shift else 1
+        actions = {
+            Qt.Key.Key_Left: lambda: self._move_crosshair(-jump),
+            Qt.Key.Key_Right: lambda: self._move_crosshair(jump),
+            Qt.Key.Key_Home: lambda: self._jump_to(0),
+            Qt.Key.Key_End: lambda: self._jump_to(len(self.history) - 1),
+            Qt.Key.Key_PageUp: lambda: self._pan(-_PAN),
+            Qt.Key.Key_PageDown: lambda: self._pan(_PAN),
+            Qt.Key.Key_Plus: lambda: self._zoom(1 / _ZOOM),
+            Qt.Key.Key_Equal: lambda: self._zoom(1 / _ZOOM),
+            Qt.Key.Key_Minus: lambda: self._zoom(_ZOOM),
+            Qt.Key.Key_F: self.fit,
+            Qt.Key.Key_O: self.bar.outliers.toggle,
+            Qt.Key.Key_L: self.loss.log_button.toggle,
+            Qt.Key.Key_N: self.norms.log_button.toggle,
+            Qt.Key.Key_X: lambda: self.bar.cycle(self.bar.axis),
+            Qt.Key.Key_S: lambda: self.bar.cycle(self.bar.smoothing),
+            Qt.Key.Key_D: self.bar.distribution.toggle,
+            Qt.Key.Key_C: self.bar.share.toggle,
+            Qt.Key.Key_Escape: self._hide_crosshair,
+        }
+        action = actions.get(key)
+        if action is None:
+            return False
+        action()
+        return True
+
+    def _move_crosshair(self, batches: int) -> None:
+        if self.crosshair is None:
+            first, last = self.history.positions(*self._x_range(), self.axis)
+            position = last if batches < 0 else first
+            # The neighbours beyond the edges are not in sight.
+            x = self.history.to_axis(np.array([position], np.float64), self.axis)[0]
+            low, high = self._x_range()
+            position += (x < low) - (x > high)
+        else:
+            position = self.crosshair + batches
+        position = min(max(position, 0), len(self.history) - 1)
+        self._into_sight(position)
+        self.point_at(position, hold=True)
+
+    def _jump_to(self, position: int) -> None:
+        if position and not self._follow:
+            self._follow_action.setChecked(True)
+        else:
+            self._into_sight(position)
+        self.point_at(position, hold=True)
+
+    def _into_sight(self, position: int) -> None:
+        first, last = self._x_range()
+        x = self._x_of(position)
+        if first <= x <= last:
+            return
+        span = last - first
+        self._move_x(x - span / 4 if x < first else x - 3 * span / 4, span)
+
+    def _pan(self, share: float) -> None:
+        first, last = self._x_range()
+        self._move_x(first + share * (last - first), last - first)
+
+    def _zoom(self, factor: float) -> None:
+        first, last = self._x_range()
+        centre = (first + last) / 2
+        if self.crosshair is not None and first <= self._x_of(self.crosshair) <= last:
+            centre = self._x_of(self.crosshair)
+        elif self._follow:
+            centre = self._newest_x()
+        self._move_x(centre - (centre - first) * factor, (last - first) * factor)
+
+    def _move_x(self, first: float, span: float) -> None:
+        self._on_x_moved(first, first + span)
+
+    # ------------------------------------------------------------ ranges
+
+    def _newest_x(self) -> float:
+        return self._x_of(len(self.history) - 1) if len(self.history) else 0.0
+
+    def _x_of(self, position: int) -> float:
+        return float(self.history.to_axis(np.array([position], np.float64), self.axis)[0])
+
+    def _least_span(self) -> float:
+        """The shortest stretch that is shown: a few batches."""
+        count = len(self.history)
+        if self.axis == "step" or count < 2:
+            return float(_LEAST_BATCHES)
+        return max(_LEAST_BATCHES * self._newest_x() / count, 1e-9)
 
     def _x_range(self) -> tuple[float, float]:
         if not self._follow:
-            first, last = self.loss.view.viewRange()[0]
-            return float(first), float(last)
+            return self._range
+        first_span = _FIRST_SPANS[self.axis]
+        newest = self._newest_x()
         # The right end moves in strides, so that the axes need no painting for each batch.
-        if self.newest >= self._right:
-            stride = self.newest / 4 if self._span is None else self._span / 12
-            self._right = self.newest + max(stride, 1.0)
+        if newest >= self._right:
+            stride = newest / 4 if self._span is None else self._span / 12
+            self._right = newest + max(stride, first_span / 50)
         if self._span is None:
             return -0.01 * self._right, self._right
         return self._right - self._span, self._right
 
     def _draw(self, first: float, last: float) -> None:
+        self._range = (first, last)
+        self._apply_range()
+        if len(self.history) == 0:
+            return
+        begin, end = self.history.positions(first, last, self.axis)
+        decay = decay_of(self.smoothing)
+        stretch = Stretch(self.history, begin, end, self.axis, decay)
+        shown = [plot for plot in self.plots if not plot.isHidden()]
+        whole = True
+        for plot in shown:
+            whole &= plot.draw(stretch)
+        self._draw_epochs(begin, end, shown)
+        self._draw_events(begin, end)
+        self._stale = not whole
+        if not whole:
+            self._catch_up.start()
+
+    def _draw_epochs(self, begin: int, end: int, shown: Sequence[LivePlot]) -> None:
+        epoch_N = self.history.column("epoch")
+        if end < begin:
+            return
+        first, last = int(epoch_N[begin]), int(epoch_N[end])
+        low, high = self._range
+        share = max(self._x_of(end) - self._x_of(begin), 1e-9) / max(high - low, 1e-9)
+        most = max(1.0, share * self.loss.view.width() / _EPOCH_LINES_PX)
+        every = _round_stride((last - first) / most)
+        epochs = np.arange(first + (-first) % every, last + 1, every, dtype=epoch_N.dtype)
+        starts = np.searchsorted(epoch_N, epochs)
+        x_N = self.history.to_axis(starts.astype(np.float64), self.axis)
+        for plot in shown:
+            plot.set_epochs(x_N, epochs)
+
+    def _draw_events(self, begin: int, end: int) -> None:
+        events = self._events[-_MOST_EVENTS:]
+        if not events or end < begin:
+            self.loss.set_events(np.empty(0), ())
+            return
+        step_N = self.history.column("step")
+        steps = np.array([event.step for event in events], step_N.dtype)
+        places = np.minimum(np.searchsorted(step_N, steps), len(step_N) - 1)
+        some = np.flatnonzero((places >= begin) & (places <= end))
+        x_N = self.history.to_axis(places[some].astype(np.float64), self.axis)
+        self.loss.set_events(x_N, [events[i] for i in some.tolist()])
+
+    def _apply_range(self) -> None:
         for plot in self.plots:
-            plot.draw(self.history, first, last)
-        self._stale = False
-        self._apply_ranges()
-
-    def _apply_ranges(self) -> None:
-        self._setting_range = True
-        try:
-            first, last = self._x_range()
-            _set_range(self.loss.view, 0, first, last)
-            if not self.loss.y_held:
-                _set_range(self.loss.view, 1, *self._loss_range())
-            if not self.norms.y_held:
-                _set_range(self.norms.view, 1, *self._norm_range())
-        finally:
-            self._setting_range = False
-
-    def _loss_range(self) -> tuple[float, float]:
-        drawn = self.loss.data_range()
-        top_now = self.loss.view.viewRange()[1][1] / 1.04
-        highest = drawn[1] if drawn is not None else 10.0
-        top = _nice_ceiling(highest)
-        if highest <= top_now and top > 0.6 * top_now:
-            top = top_now  # stays until it is clearly too large
-        bottom = min(0.0, drawn[0] * 1.05) if drawn is not None else 0.0
-        return bottom - 0.02 * top, 1.04 * top
-
-    def _norm_range(self) -> tuple[float, float]:
-        drawn = self.norms.data_range() or (0.0, 0.0)
-        low = min(drawn[0], float(log_height(self._max_norm))) - 0.2
-        high = max(drawn[1], float(log_height(LARGE_GRAD_NORM))) + 0.25
-        now_low, now_high = self.norms.view.viewRange()[1]
-        low, high = math.floor(low * 4) / 4, math.ceil(high * 4) / 4
-        if 0.0 <= low - now_low <= 0.5:
-            low = now_low
-        if 0.0 <= now_high - high <= 0.5:
-            high = now_high
-        return low, high
+            set_range(plot.view, 0, *self._range)
 
     def _set_follow(self, follow: bool) -> None:
         self._follow = follow
         self._follow_action.setChecked(follow)
+
+    def _within(self, first: float, last: float) -> tuple[float, float]:
+        """The range nearest to the one asked for that still shows something of the run."""
+        newest = max(self._newest_x(), _FIRST_SPANS[self.axis])
+        most = 1.5 * newest
+        span = min(max(last - first, self._least_span()), most)
+        if span != last - first:
+            middle = (first + last) / 2
+            first, last = middle - span / 2, middle + span / 2
+        shift = max(-0.5 * span - first, 0.0) or min(newest + 0.5 * span - last, 0.0)
+        return first + shift, last + shift
+
+    # ------------------------------------------------------------ crosshair
+
+    def _position_at(self, x: float) -> int | None:
+        """The batch nearest to an x, None without any."""
+        first, last = self.history.positions(x, x, self.axis)
+        if last < first:
+            return None
+        last = min(last, first + 64)
+        near = self.history.to_axis(np.arange(first, last + 1, dtype=np.float64), self.axis)
+        return first + int(np.abs(near - x).argmin())
+
+    def _step_at(self, position: int) -> int:
+        return int(self.history.column("step")[position])
+
+    def _place_crosshair(self) -> None:
+        position = self.crosshair
+        x = 0.0 if position is None else self._x_of(position)
+        for plot in self.plots:
+            plot.show_crosshair(self.history, position, x)
+
+    def _hide_crosshair(self) -> None:
+        self.crosshair = None
+        self._crosshair_held = False
+        self._ask_row.stop()
+        self._place_crosshair()
+        self.row.show_hint()
+
+    def _show_pending(self, position: int) -> None:
+        history = self.history
+        loss, pre, post = (
+            number(float(history.column(name)[position]))
+            for name in ("loss", "grad_norm_pre", "grad_norm_post")
+        )
+        step = self._step_at(position)
+        epoch = int(history.column("epoch")[position])
+        self.row.show_pending(step, epoch, f"loss {loss}   norm {pre} → {post}", self._note(step))
+
+    def _note(self, step: int) -> str:
+        told = [f"{each.kind.value}: {each.text}" for each in self._events if each.step == step]
+        return "; ".join(told[-3:])
+
+    @Slot()
+    def _on_ask_row(self) -> None:
+        if self.crosshair is None:
+            return
+        step = self._step_at(self.crosshair)
+        self._rows.ask(step)
+        recent = self._recent_record(step)
+        if recent is not None:  # the same record that goes to the ledger, without waiting for it
+            self.row.show_record(recent, self._note(step))
+
+    @Slot(int, object, str)
+    def _on_row(self, step: int, record: StepRecord | None, error: str) -> None:
+        if self.crosshair is None or self._step_at(self.crosshair) != step:
+            return
+        if record is not None:
+            self.row.show_record(record, self._note(step))
+        elif error and self.row.record is None:
+            self.row.setToolTip(error)
+
+    def _recent_record(self, step: int) -> StepRecord | None:
+        if not self._recent:
+            return None
+        place = step - self._recent[0].step
+        if not 0 <= place < len(self._recent):
+            return None
+        record = self._recent[place]
+        if record.step == step:
+            return record
+        return next((each for each in self._recent if each.step == step), None)
+
+    @Slot(float)
+    def _on_pointed(self, x: float) -> None:
+        position = self._position_at(x)
+        if position is not None:
+            self.point_at(position)
+
+    @Slot(float)
+    def _on_clicked(self, x: float) -> None:
+        position = self._position_at(x)
+        if position is not None:
+            self.point_at(position, hold=True)
+
+    @Slot()
+    def _on_left(self) -> None:
+        if not self._crosshair_held:
+            self._hide_crosshair()
+
+    # ------------------------------------------------------------ what happened
 
     @Slot(bool)
     def _on_follow_toggled(self, follow: bool) -> None:
         if follow == self._follow:
             return
         if follow:
-            first, last = self.loss.view.viewRange()[0]
+            first, last = self._range
+            newest = self._newest_x()
             self._span = None if first <= 0.0 else last - first
-            self._right = self.newest + 0.0 if self._span is None else self.newest + self._span / 12
-            self._right = max(self._right, _FIRST_SPAN if self._span is None else 0.0)
+            self._right = newest if self._span is None else newest + self._span / 12
+            self._right = max(self._right, _FIRST_SPANS[self.axis] if self._span is None else 0.0)
         self._follow = follow
         self._stale = True
         self._draw(*self._x_range())
 
-    @Slot()
-    def _on_x_moved(self) -> None:
-        first, last = self.loss.view.viewRange()[0]
-        follow = last >= self.newest
+    @Slot(float, float)
+    def _on_x_moved(self, first: float, last: float) -> None:
+        first, last = self._within(first, last)
+        follow = last >= self._newest_x()
         if follow:
             self._span = None if first <= 0.0 else last - first
             self._right = last
+        self._range = (first, last)
         self._set_follow(follow)
         with self.pacer.measure():
             self._draw(first, last)
 
     @Slot()
-    def _on_loss_y_moved(self) -> None:
-        self.loss.y_held = True
+    def _on_plot_changed(self) -> None:
+        self._stale = True
+        self.redraw()
+        self._place_crosshair()
 
-    @Slot()
-    def _on_norms_y_moved(self) -> None:
-        self.norms.y_held = True
+    @Slot(bool)
+    def _on_outliers(self, shown: bool) -> None:
+        for plot in self.plots:
+            plot.all_values = shown
+            plot.y_held = False
+        self._on_plot_changed()
+
+    @Slot(bool)
+    def _on_distribution(self, shown: bool) -> None:
+        for plot in self.plots:
+            plot.show_side(shown)
+        self._on_plot_changed()
+
+    @Slot(bool)
+    def _on_share(self, shown: bool) -> None:
+        self.share.setVisible(shown)
+        self.norms.label_bottom(not shown)
+        self.share.label_bottom(shown)
+        self._on_plot_changed()
 
     @Slot()
     def _on_resized(self) -> None:
@@ -530,26 +688,9 @@ class _EmptyPlots(QWidget):
         self._text.setText(text)
 
 
-def _set_range(view: TimeView, axis: int, low: float, high: float) -> None:
-    """Set one range unless it is in force already: the same range again would paint the axes again."""
-    if view.viewRange()[axis] != [low, high]:
-        (view.setXRange if axis == 0 else view.setYRange)(low, high, padding=0)
-
-
-def _nice_ceiling(value: float) -> float:
-    """Give the next larger number of a row that reads well on an axis."""
-    if not math.isfinite(value) or value <= 0.0:
-        return 1.0
-    decade = 10.0 ** math.floor(math.log10(value))
-    for factor in (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10):
-        if factor * decade >= value:
-            return factor * decade
-    return 10.0 * decade
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "∞"
-    return f"{value:.2f}" if abs(value) < 10_000 else f"{value:.3g}"
+def _round_stride(stride: float) -> int:
+    """Give the next of 1, 2, 5, 10, 20, 50 ... at or above ``stride``."""
+    if stride <= 1.0:
+        return 1
+    decade: int = 10 ** math.floor(math.log10(stride))
+    return next(factor * decade for factor in (1, 2, 5, 10) if factor * decade >= stride)
