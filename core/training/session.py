@@ -41,6 +41,7 @@ from core.training.log_file import LogFile
 from core.training.policy import UpdatePolicy, clip_policy
 from core.training.provenance import resume_differences, versions
 from core.training.records import EventKind, StepRecord, TrainingObserver
+from core.training.run_info_keeper import RunInfoKeeper
 from core.training.run_state import RunControl
 from core.training.trainer import Trainer
 
@@ -158,7 +159,6 @@ def _train(
         "versions": versions(),
     }
     checkpoint, rows = position
-    started_s = time.monotonic()
     inputs = measure_training_inputs(data)
     with contextlib.ExitStack() as stack:
         ledger = Ledger(folder.ledger_path, meta=_ledger_meta(policy, inputs))
@@ -170,6 +170,8 @@ def _train(
         log = stack.enter_context(
             LogFile(folder.log_path, job.config.optim.epochs, policy.max_norm)
         )
+        keeper = RunInfoKeeper(folder)
+        own: list[TrainingObserver] = [log, keeper]
         trainer = Trainer(
             job.config,
             data,
@@ -178,7 +180,7 @@ def _train(
             control=control,
             ledger=ledger,
             checkpoints=checkpoints,
-            observers=[log, *observers],
+            observers=[*own, *observers],
             provenance=provenance,
             max_steps=job.max_steps,
         )
@@ -199,7 +201,7 @@ def _train(
         finished = trainer.run()
         checkpoints.wait()
         test_wer = (
-            _evaluate_held_out(trainer, data, folder, ledger, [log, *observers])
+            _evaluate_held_out(trainer, data, folder, ledger, [*own, *observers])
             if finished
             else math.nan
         )
@@ -211,14 +213,11 @@ def _train(
         )
         ledger.flush()
     best_wer = trainer.best_wer if math.isfinite(trainer.best_wer) else math.nan
-    info = folder.read_info()
-    folder.update_info(
+    keeper.conclude(
         state="finished" if finished else "stopped",
         epochs=trainer.epoch - 1,
         batches=trainer.step,
         best_wer=_or_none(best_wer),
-        test_wer=_or_none(test_wer),
-        duration_s=info.duration_s + time.monotonic() - started_s,
     )
     return RunResult(
         folder.path,

@@ -18,6 +18,7 @@ class Tally:
         self.large = 0
         self.skipped_by_policy = 0
         self.out_of_memory = 0
+        self.duration_s = 0.0  # of the batches, waiting for data among it, pauses not
         self._loss_sum = 0.0
         self._finite_losses = 0
 
@@ -30,6 +31,7 @@ class Tally:
         self.large += record.large
         self.skipped_by_policy += record.outcome is Outcome.SKIPPED_BY_POLICY
         self.out_of_memory += record.outcome is Outcome.FAILED_OUT_OF_MEMORY
+        self.duration_s += record.data_s + record.step_s
         if math.isfinite(record.loss):
             self._loss_sum += record.loss
             self._finite_losses += 1
@@ -39,9 +41,7 @@ class Tally:
         """Mean over all batches with a finite loss, applied or not; NaN when there is none."""
         return self._loss_sum / self._finite_losses if self._finite_losses else math.nan
 
-    def epoch_record(
-        self, epoch: int, *, duration_s: float, wall_time: float, dev: Evaluation | None
-    ) -> EpochRecord:
+    def epoch_record(self, epoch: int, *, wall_time: float, dev: Evaluation | None) -> EpochRecord:
         """Give the counts as the record of a finished epoch."""
         return EpochRecord(
             epoch=epoch,
@@ -52,7 +52,7 @@ class Tally:
             non_finite=self.non_finite,
             large=self.large,
             skipped_by_policy=self.skipped_by_policy,
-            duration_s=duration_s,
+            duration_s=self.duration_s + (0.0 if dev is None else dev.duration_s),
             wall_time=wall_time,
             dev=dev,
         )

@@ -159,7 +159,6 @@ class Trainer:
 
     def _train_epoch(self) -> bool:
         """Train and evaluate one epoch; give False when a stop was asked for."""
-        started_s = time.monotonic()
         epoch_batches = self._data.train_batches(self.epoch, self.batch_idx)
         with prefetch(epoch_batches, self._config.data.prefetch) as batches:
             waiting_since_s = time.perf_counter()
@@ -171,15 +170,13 @@ class Trainer:
                 if self._at_limit():
                     break
                 waiting_since_s = time.perf_counter()
-        return self._finish_epoch(started_s)
+        return self._finish_epoch()
 
-    def _finish_epoch(self, started_s: float) -> bool:
+    def _finish_epoch(self) -> bool:
         dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
         if dev is None:
             return False
-        record = self._tally.epoch_record(
-            self.epoch, duration_s=time.monotonic() - started_s, wall_time=time.time(), dev=dev
-        )
+        record = self._tally.epoch_record(self.epoch, wall_time=time.time(), dev=dev)
         self._account(lambda: self._ledger.append_epoch(record))
         for observer in self._observers:
             observer.on_epoch(record)

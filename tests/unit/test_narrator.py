@@ -69,7 +69,7 @@ def test_the_epoch_line_counts_every_batch() -> None:
             )
         )
     dev = Evaluation("dev", WordErrors(40, 30, 5, 100, 75), 8.0, 0.9, 20, 0.1)
-    made = tally.epoch_record(1, duration_s=1.0, wall_time=0.0, dev=dev)
+    made = tally.epoch_record(1, wall_time=0.0, dev=dev)
     assert Narrator(50, 1.0).epoch(made) == [
         "Epoch 1 complete: avg_loss=8.50, WER=75.0% (S 40 D 30 I 5), "
         "3 of 4 batches applied, 2 clipped, 1 non-finite"
