@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 
 from app.actions import MENUS, TABLE
 from app.icons import application_icon
+from app.monitor.plot_bar import PLOT_KEYS
 from core.paths import corpora_dir, models_dir
 
 _GUIDE = Path(__file__).resolve().parent.parent / "docs" / "user-guide.md"
@@ -70,6 +71,19 @@ class ShortcutsDialog(QDialog):
                 label.setProperty("role", "muted")
                 side.addWidget(QLabel(text), row, 0)
                 side.addWidget(label, row, 1, Qt.AlignmentFlag.AlignRight)
+        side = QGridLayout()
+        side.setHorizontalSpacing(24)
+        side.setVerticalSpacing(5)
+        heading = QLabel("In a plot that was clicked")
+        heading.setProperty("role", "heading")
+        side.addWidget(heading, 0, 0, 1, 2)
+        for row, (keys, what) in enumerate(PLOT_KEYS, 1):
+            label = QLabel(keys)
+            label.setProperty("role", "muted")
+            side.addWidget(QLabel(what), row, 0)
+            side.addWidget(label, row, 1, Qt.AlignmentFlag.AlignRight)
+        sides.append(side)
+        columns.addLayout(side)
         for side in sides:
             side.setRowStretch(side.rowCount(), 1)
         note = QLabel(

@@ -40,12 +40,13 @@ from app.runs.loading import LoadedRun
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
 from app.training.epoch_table import EpochTable
-from app.training.progress import RunPlan, RunProgress
+from app.training.progress import RunPlace, RunPlan, RunProgress
 from app.training.run_controller import RunController, RunRequest, RunTally, RunUpdate
 from app.training.run_panel import RunPanel
 from app.waiting import dialog_closed
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.errors import ConfigError, SignScopeError
+from core.runs.folder import RunFolder
 from core.training.input_statistics import InputStatistics
 from core.training.narrator import Narrator, describe_wer
 from core.training.records import (
@@ -335,6 +336,8 @@ class MainWindow(QMainWindow):
         self._progress = RunProgress()
         self._counts_history = True
         self.monitor.clear(run.history)
+        self.monitor.set_ledger(RunFolder(run.summary.path).ledger_path)
+        self.monitor.add_events(run.events)
         if run.max_norm is not None:
             self.monitor.set_max_norm(run.max_norm)
         for record in run.epochs:
@@ -386,6 +389,8 @@ class MainWindow(QMainWindow):
             elif isinstance(record, RunPlan):
                 self._progress.start(record)
                 self._narrator = Narrator(record.total_epochs, self._config.optim.max_norm)
+            elif isinstance(record, RunPlace):
+                self.monitor.set_ledger(RunFolder(record.folder).ledger_path)
             elif isinstance(record, InputStatistics):
                 self.health.set_inputs(record)
             else:
@@ -409,6 +414,7 @@ class MainWindow(QMainWindow):
             self.statusBar().showMessage(f"Held-out signers: {describe_wer(record)}")
         else:
             self.log.add(self._narrator.event(record))
+            self.monitor.add_events([record])
             if record.kind in (EventKind.PAUSED, EventKind.RESUMED):
                 self._progress.interrupted()
             elif record.kind in (EventKind.ALERT, EventKind.ERROR):

@@ -56,7 +56,9 @@ class ShareAxis(HeightAxis):
     def tickValues(
         self, _lowest: float, _highest: float, size: float
     ) -> list[tuple[float, list[float]]]:
-        """Give quarters where they fit, else the ends and the middle."""
+        """Give quarters where they fit, else the ends and perhaps the middle."""
+        if size < 2 * _LABEL_PX:
+            return [(1.0, [0.0, 1.0])]
         return [(1.0, [0.0, 0.25, 0.5, 0.75, 1.0] if size > 5 * _LABEL_PX else [0.0, 0.5, 1.0])]
 
     def tickStrings(self, values: list[float], _scale: float, _spacing: float) -> list[str]:
@@ -70,13 +72,15 @@ class XAxis(pg.AxisItem):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(orientation="bottom")
         self.mode: Axis = "step"
+        self.named = False
+        """Whether its meaning stands below the numbers."""
         self.enableAutoSIPrefix(False)
 
     def set_mode(self, mode: Axis) -> None:
         """Label for another meaning of x."""
         self.mode = mode
-        if self.style["showValues"]:
-            self.setLabel(AXIS_NAMES[mode])
+        self.setLabel(AXIS_NAMES[mode])
+        self.showLabel(self.named)
         self.picture = None
         self.update()
 

@@ -76,8 +76,6 @@ class PlotSpec:
     """The column whose distribution stands beside the curves."""
     share: bool = False
     """Heights are shares between 0 and 1."""
-    labelled: bool = False
-    """Whether x is labelled below it."""
     top: bool = False
     """Whether it is the uppermost plot, which tells epochs and events."""
 
@@ -213,7 +211,7 @@ class LivePlot(QWidget):
         left.enableAutoSIPrefix(False)
         self.bottom = XAxis()
         self.left_axis = left
-        self._label_bottom(spec.labelled)
+        self.label_bottom(False)
         self.canvas = Canvas(pacer, self.view, self.side, left, self.bottom)
         self.canvas.setAccessibleName(spec.title)
         self.setAutoFillBackground(True)
@@ -287,24 +285,25 @@ class LivePlot(QWidget):
         layout.addLayout(strip)
         layout.addWidget(self.canvas, 1)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumHeight(64 if spec.share else 96)
+        self.setMinimumHeight(88 if spec.share else 100)
 
     # ------------------------------------------------------------ what it shows
 
-    def add_line(self, name: str, value: float, label: str) -> None:
+    def add_line(self, name: str, value: float, label: str, *, below: bool = False) -> None:
         """Draw a labelled horizontal line, or move the one of that name.
 
         Args:
             name: Field of Colors, and the key in ``lines``.
             value: Its height, not a logarithm.
             label: What the line says of itself, at its right end.
+            below: Whether it says so below the line, where there are fewer curves.
         """
         line = self.lines.get(name)
         if line is None:
             line = pg.InfiniteLine(
                 angle=0,
                 label=label,
-                labelOpts={"position": 0.995, "anchors": [(1.0, 1.0), (1.0, 1.0)]},
+                labelOpts={"position": 0.995, "anchors": [(1.0, 0.0 if below else 1.0)] * 2},
             )
             self.lines[name] = line
             self.view.addItem(line, ignoreBounds=True)
@@ -334,6 +333,9 @@ class LivePlot(QWidget):
             color = str(getattr(colors, name))
             line.setPen(dashed(color))
             line.label.setColor(color)
+            back = QColor(colors.base)
+            back.setAlphaF(0.5)
+            line.label.fill = pg.mkBrush(back)
         self._shade()
 
     def color_of(self, spec: CurveSpec) -> str:
@@ -348,9 +350,12 @@ class LivePlot(QWidget):
         """Label x for another meaning."""
         self.bottom.set_mode(axis)
 
-    def label_bottom(self, labelled: bool) -> None:
-        """Label x below this plot, or leave that to a plot below it."""
-        self._label_bottom(labelled)
+    def label_bottom(self, labelled: bool, *, named: bool = True) -> None:
+        """Label x below this plot, or leave that to a plot below it; ``named`` says what x is, too."""
+        self.bottom.setStyle(showValues=labelled, tickLength=-4 if labelled else 0)
+        self.bottom.setHeight((36 if named else 20) if labelled else 6)
+        self.bottom.named = labelled and named
+        self.bottom.set_mode(self.bottom.mode)
 
     def source(self, history: History, column: str) -> Series:
         """Give a curve of the history; one that is computed may still be shorter than it."""
@@ -506,12 +511,6 @@ class LivePlot(QWidget):
             return
         x_M, y_M = series.envelope(stretch.begin, end, pixels)
         curve.set_points(stretch.history.to_axis(x_M, stretch.axis), y_M)
-
-    def _label_bottom(self, labelled: bool) -> None:
-        self.bottom.setStyle(showValues=labelled, tickLength=-4 if labelled else 0)
-        self.bottom.setHeight(36 if labelled else 6)
-        self.bottom.showLabel(labelled)
-        self.bottom.set_mode(self.bottom.mode)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave out the newest values where there is no room for them."""

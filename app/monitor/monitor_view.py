@@ -11,7 +11,15 @@ from typing import cast
 
 import numpy as np
 from PySide6.QtCore import Qt, QTimer, Slot
-from PySide6.QtGui import QAction, QGuiApplication, QHideEvent, QKeyEvent, QKeySequence, QPalette
+from PySide6.QtGui import (
+    QAction,
+    QGuiApplication,
+    QHideEvent,
+    QKeyEvent,
+    QKeySequence,
+    QPalette,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
 from app.monitor.batch_row import BatchRow, RowReader
@@ -37,6 +45,9 @@ _EPOCH_LINES_PX = 24.0
 _ZOOM = 1.5
 _PAN = 0.8
 _BIG_STEP = 10
+_TALL_PX = 480
+_SHARES = (38, 40, 22)
+"""How the height is divided among the plots at first."""
 
 LOSS = PlotSpec(
     "Loss",
@@ -107,6 +118,7 @@ class MonitorView(QWidget):
         self._right = _FIRST_SPANS["step"]
         self._range = (0.0, self._right)
         self._colors = colors
+        self._tall = False
 
         self.bar = PlotBar(follow, fit)
         self.loss = LivePlot(LOSS, self.pacer)
@@ -118,7 +130,7 @@ class MonitorView(QWidget):
         split.setObjectName("plots")
         split.setChildrenCollapsible(False)
         split.setHandleWidth(3)
-        for plot, stretch in zip(self.plots, (10, 11, 4), strict=True):
+        for plot, stretch in zip(self.plots, _SHARES, strict=True):
             split.addWidget(plot)
             split.setStretchFactor(split.count() - 1, stretch)
             plot.x_moved.connect(self._on_x_moved)
@@ -128,6 +140,7 @@ class MonitorView(QWidget):
             plot.canvas.pointed.connect(self._on_pointed)
             plot.canvas.left.connect(self._on_left)
             plot.canvas.sigDeviceRangeChanged.connect(self._on_resized)
+        split.setSizes([10 * share for share in _SHARES])
         filled = QWidget()
         column = QVBoxLayout(filled)
         column.setContentsMargins(0, 0, 0, 0)
@@ -174,7 +187,7 @@ class MonitorView(QWidget):
 
     def set_max_norm(self, max_norm: float) -> None:
         """Draw the clipping line at ``max_norm``, and the line of large norms."""
-        self.norms.add_line("limit", max_norm, f"max_norm {max_norm:g}")
+        self.norms.add_line("limit", max_norm, f"max_norm {max_norm:g}", below=True)
         self.norms.add_line("large", LARGE_GRAD_NORM, f"large: above {LARGE_GRAD_NORM:g}")
         self.norms.recolor(self._colors)
 
@@ -331,6 +344,12 @@ class MonitorView(QWidget):
             QGuiApplication.clipboard().setText(self.row.toolTip() or self.row.text)
         elif len(self.history) == 0 or not self._do_key(event):
             super().keyPressEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Leave out the name of x, which the bar tells too, where height is short."""
+        super().resizeEvent(event)
+        if (event.size().height() >= _TALL_PX) != self._tall:
+            self._label_bottoms()
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Let a row that is being read be read to its end."""
@@ -648,9 +667,14 @@ class MonitorView(QWidget):
     @Slot(bool)
     def _on_share(self, shown: bool) -> None:
         self.share.setVisible(shown)
-        self.norms.label_bottom(not shown)
-        self.share.label_bottom(shown)
+        self._label_bottoms()
         self._on_plot_changed()
+
+    def _label_bottoms(self) -> None:
+        shown = self.bar.share.isChecked()
+        named = self._tall = self.height() >= _TALL_PX
+        self.norms.label_bottom(not shown, named=named)
+        self.share.label_bottom(shown, named=named)
 
     @Slot()
     def _on_resized(self) -> None:

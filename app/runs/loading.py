@@ -17,7 +17,7 @@ from core.metrics.history import History
 from core.runs.catalogue import RunSummary, summarize
 from core.runs.folder import RunFolder
 from core.runs.reader import LedgerReader, OutcomeCounts
-from core.training.records import EpochRecord, Evaluation
+from core.training.records import EpochRecord, Evaluation, RunEventRecord
 
 LOG_TAIL_BYTES = 400_000
 """How much of the end of a run's log is read."""
@@ -31,6 +31,7 @@ class LoadedRun:
     history: History
     counts: OutcomeCounts
     epochs: tuple[EpochRecord, ...]
+    events: tuple[RunEventRecord, ...]
     test: Evaluation | None  # of the held-out signers
     max_norm: float | None  # None: the run did not clip
     log: tuple[str, ...]
@@ -57,6 +58,7 @@ def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> 
             history=history,
             counts=reader.counts(),
             epochs=tuple(reader.epochs()),
+            events=tuple(reader.events()),
             test=tests[-1] if tests else None,
             max_norm=None if bound is None else float(bound),
             log=_log_tail(folder.log_path),

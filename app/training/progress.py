@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.training.records import StepRecord
 
@@ -22,6 +23,13 @@ class RunPlan:
     def batches(self) -> int:
         """Batches of the whole run."""
         return self.total_epochs * self.batches_per_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Where the run in progress writes."""
+
+    folder: Path
 
 
 class RunProgress:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, QThread, QTimer, Signal, Slot
 
-from app.training.progress import RunPlan
+from app.training.progress import RunPlace, RunPlan
 from core.config import RunConfig
 from core.errors import SignScopeError
 from core.metrics.step_buffer import StepBuffer
@@ -36,7 +36,9 @@ TICK_MS = 33
 BUFFER_CAPACITY = 100_000
 """Records held for the window: more than a minute at 1000 steps/s."""
 
-Record = RunPlan | InputStatistics | StepRecord | EpochRecord | RunEventRecord | Evaluation
+Record = (
+    RunPlan | RunPlace | InputStatistics | StepRecord | EpochRecord | RunEventRecord | Evaluation
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,9 @@ class _Collector:
 
     def on_run(self, total_epochs: int, batches_per_epoch: int) -> None:
         self.buffer.push(RunPlan(total_epochs, batches_per_epoch))
+
+    def on_folder(self, path: Path) -> None:
+        self.buffer.push(RunPlace(path))
 
     def on_inputs(self, statistics: InputStatistics) -> None:
         self.buffer.push(statistics)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.corpus.batching import TrainingData
@@ -69,6 +69,14 @@ class TrainingJob:
     accept_changes: bool = False
     policy: UpdatePolicy | None = None
     max_steps: int | None = None
+
+
+@runtime_checkable
+class FolderObserver(Protocol):
+    """A training observer that also wants to know the run folder, before its first batch."""
+
+    def on_folder(self, path: Path) -> None:
+        """Take the folder, which has its ledger by now; called in the trainer's thread."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +205,9 @@ def _train(
             remove_after(folder.checkpoints_dir, checkpoint.state.step)
             ledger.truncate_from(checkpoint.state.step, checkpoint.state.epoch)
             trainer.event(EventKind.STARTED, f"Resumed at batch {trainer.step}; {mode.describe()}")
+        for observer in observers:
+            if isinstance(observer, FolderObserver):
+                observer.on_folder(folder.path)
         _tell_inputs(trainer, inputs, observers)
         finished = trainer.run()
         checkpoints.wait()
