@@ -114,11 +114,18 @@ class _Plot(QWidget):
         if labelled:
             bottom.setLabel("batch")
         self._axes = (left, bottom)
-        self.canvas = pg.PlotWidget(
-            viewBox=self.view, axisItems={"left": left, "bottom": bottom}, enableMenu=False
-        )
-        self.canvas.hideButtons()
+        # PlotWidget would bring seven menus that nobody opens.
+        self.canvas = pg.GraphicsView()
         self.canvas.setFrameShape(self.canvas.Shape.NoFrame)
+        grid = pg.GraphicsLayout()
+        grid.setContentsMargins(0, 6, 10, 0)
+        grid.setSpacing(0)
+        grid.addItem(left, 0, 0)
+        grid.addItem(self.view, 0, 1)
+        grid.addItem(bottom, 1, 1)
+        left.linkToView(self.view)
+        bottom.linkToView(self.view)
+        self.canvas.setCentralItem(grid)
         self.canvas.setAccessibleName(title)
         self._grid = QuietGrid(left, "#888888")
         self.view.addItem(self._grid, ignoreBounds=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from app.theme import Colors
 
-LIGHT_RUNS = ("#1f5fbf", "#d55e00", "#00a088", "#a0006a", "#1c1c22", "#7a3b12")
+LIGHT_RUNS = ("#1f5fbf", "#d55e00", "#00a88a", "#a0006a", "#1c1c22", "#7a3b12")
 DARK_RUNS = ("#7db4f5", "#f0922e", "#f2ffb2", "#a85cff", "#ff4766", "#f4bec7")
 DASHES: tuple[tuple[float, ...], ...] = ((), (8, 4), (2, 3), (8, 3, 2, 3))
 """Lengths of strokes and gaps in pixels; nothing is a whole line."""
