@@ -390,6 +390,7 @@ class MainWindow(QMainWindow):
                 self._progress.start(record)
                 self._narrator = Narrator(record.total_epochs, self._config.optim.max_norm)
             elif isinstance(record, RunPlace):
+                self.runs.shown_run = record.folder
                 self.monitor.set_ledger(RunFolder(record.folder).ledger_path)
             elif isinstance(record, InputStatistics):
                 self.health.set_inputs(record)

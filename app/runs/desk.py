@@ -16,14 +16,12 @@ from app.runs.loading import LoadedRun, load_run
 from app.runs.replay_controller import ReplayController, ReplayJob, replay_story
 from app.runs.replay_dialog import ReplayDialog
 from app.runs.run_browser import RunBrowser
-from app.runs.run_table import ACTIVE_STATES
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController, RunRequest
 from app.waiting import dialog_closed
 from core.config import DEMO_CORPUS, load_config
 from core.errors import SignScopeError
-from core.runs.catalogue import list_runs
 from core.runs.folder import RunFolder
 
 
@@ -257,29 +255,23 @@ class RunsDesk(QObject):
     @Slot()
     def export(self) -> None:
         """Ask what of the run shown in the window is exported."""
-        self._tasks.start(self._export_shown())
-
-    async def _export_shown(self) -> None:
-        path = self.shown_run
-        if path is None and self._controller.active:
-            path = await asyncio.to_thread(_run_in_progress, self._runs_dir)
-        if path is None:
+        if self.shown_run is None:
             self._messages.tell(
                 "There is no run to export.",
                 "Start a run, or open one with Runs → Browse runs….",
                 Severity.WARNING,
             )
-            return
-        self.export_run(path, shown=True)
+        else:
+            self.export_run(self.shown_run)
 
     @Slot(object)
-    def export_run(self, path: Path, *, shown: bool = False) -> ExportDialog:
+    def export_run(self, path: Path) -> ExportDialog:
         """Ask what of a run is exported; a picture only where the window shows that run."""
         try:
             name = RunFolder(path).read_info().name
         except SignScopeError:
             name = path.name
-        picture = self._plots if shown or path == self.shown_run else None
+        picture = self._plots if path == self.shown_run else None
         dialog = ExportDialog(
             path, name, self._theme.colors, self._settings.last_folder, picture, self._window
         )
@@ -291,11 +283,6 @@ class RunsDesk(QObject):
         for dialog in (self._browser, self._comparison, self._replay):
             if dialog is not None:
                 dialog.recolor(self._theme.colors)
-
-
-def _run_in_progress(runs_dir: Path) -> Path | None:
-    """The run being trained in this folder: the newest that somebody holds."""
-    return next((run.path for run in list_runs(runs_dir) if run.state in ACTIVE_STATES), None)
 
 
 def _present(dialog: QWidget) -> None:
