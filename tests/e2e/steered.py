@@ -97,6 +97,11 @@ class Steered:
         self.kill()
 
     @property
+    def pid(self) -> int | None:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def over(self) -> bool:
         """Whether the run said how it ended."""
         return self.last[0] in ("done", "told")
