@@ -24,6 +24,7 @@ from core.errors import ConfigError, ModelFileError, SignScopeError
 
 if TYPE_CHECKING:
     from core.config import RunConfig
+    from core.console import Progress
     from core.training.policy import UpdatePolicy
 
 EXIT_UNEXPECTED = 1
@@ -466,13 +467,16 @@ def _fetch_models(folder: Path | None) -> None:
     from core.landmarks import models as landmark_models
 
     sources = None if folder is None else (landmark_models.FolderSource(folder),)
-    with contextlib.ExitStack() as bars:
-        shown: dict[str, Any] = {}
+    with contextlib.ExitStack() as bar:
+        shown = ""
+        show: Progress
 
         def progress(name: str, done: int, total: int) -> None:
-            if name not in shown:
-                shown[name] = bars.enter_context(progress_bar(name, "B", in_bytes=True))
-            shown[name](done, total)
+            nonlocal shown, show
+            if name != shown:
+                bar.close()
+                shown, show = name, bar.enter_context(progress_bar(name, "B", in_bytes=True))
+            show(done, total)
 
         landmark_models.ensure_models(sources=sources, progress=progress)
 
