@@ -227,6 +227,7 @@ class LivePlot(QWidget):
         self.distribution = Distribution()
         self.lines: dict[str, pg.InfiniteLine] = {}
         self._line_values: dict[str, float] = {}
+        self._below: dict[str, bool] = {}
         for item in (
             self._grid,
             self._epochs,
@@ -303,12 +304,14 @@ class LivePlot(QWidget):
             line = pg.InfiniteLine(
                 angle=0,
                 label=label,
-                labelOpts={"position": 0.995, "anchors": [(1.0, 0.0 if below else 1.0)] * 2},
+                labelOpts={"position": 0.995, "anchors": [(1.0, 1.0)] * 2},
             )
             self.lines[name] = line
             self.view.addItem(line, ignoreBounds=True)
         line.label.setFormat(label)
         self._line_values[name] = value
+        self._below[name] = below
+        self._place_label(name, line)
         line.setPos(self.height_of(value))
 
     def recolor(self, colors: Colors) -> None:
@@ -365,7 +368,7 @@ class LivePlot(QWidget):
 
     def draw(self, stretch: Stretch) -> bool:
         """Show a stretch as the screen can show it; say whether nothing is still being computed."""
-        history, begin, end = stretch.history, stretch.begin, stretch.end
+        history = stretch.history
         pixels = max(1, round(self.view.width() * self.canvas.devicePixelRatioF()))
         whole = True
         marked = []
@@ -374,15 +377,12 @@ class LivePlot(QWidget):
                 continue
             series = self.source(history, column)
             whole &= len(series) == len(history)
-            self._put(curve, series, stretch, pixels)
-            if column != _SHARE:
-                marked.append(series.non_finite_marks(begin, end, pixels)[0])
+            marked.append(self._put(curve, series, stretch, pixels))
             if stretch.decay and column != _SHARE:
                 mean = history.smoothed(column, stretch.decay, AT_ONCE)
                 whole &= len(mean) == len(history)
                 self._put(self.smooth[column], mean, stretch, pixels)
-        places = np.concatenate(marked) if marked else np.empty(0)
-        self.marks.set_positions(history.to_axis(places, stretch.axis))
+        self.marks.set_positions(np.concatenate(marked) if marked else np.empty(0))
         smoothed = bool(stretch.decay) and not self._spec.share
         for column, curve in self.smooth.items():
             curve.setVisible(smoothed and self.legends[column].shown)
@@ -484,6 +484,11 @@ class LivePlot(QWidget):
 
     # ------------------------------------------------------------ the rest
 
+    def _place_label(self, name: str, line: pg.InfiniteLine) -> None:
+        below = self._below[name] and self.log  # on a linear scale the border is just below
+        line.label.anchors = [(1.0, 0.0 if below else 1.0)] * 2
+        line.label.updatePosition()
+
     _smoothed = False
 
     def _shade(self) -> None:
@@ -495,6 +500,8 @@ class LivePlot(QWidget):
             self.curves[each.column].recolor(color)
 
     def _scale(self) -> None:
+        for name, line in self.lines.items():
+            self._place_label(name, line)
         self.left_axis.log = self.log
         self.left_axis.picture = None
         for curve in (*self.curves.values(), *self.smooth.values()):
@@ -504,13 +511,15 @@ class LivePlot(QWidget):
         low, high = (-1.0, 2.6) if self.log else (0.0, 10.0)
         self.view.setYRange(low, high, padding=0)
 
-    def _put(self, curve: LiveCurve, series: Series, stretch: Stretch, pixels: int) -> None:
+    def _put(self, curve: LiveCurve, series: Series, stretch: Stretch, pixels: int) -> Numbers:
+        """Let a curve show a stretch of a series; give x where something is not finite."""
         end = min(stretch.end, len(series) - 1)
         if end < stretch.begin:
             curve.set_points(np.empty(0), np.empty(0))
-            return
-        x_M, y_M = series.envelope(stretch.begin, end, pixels)
+            return np.empty(0)
+        x_M, y_M, marks = series.picture(stretch.begin, end, pixels)
         curve.set_points(stretch.history.to_axis(x_M, stretch.axis), y_M)
+        return stretch.history.to_axis(marks, stretch.axis)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Leave out the newest values where there is no room for them."""

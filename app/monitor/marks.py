@@ -33,6 +33,8 @@ _EVENT_PX = 5.0
 _CELL_PX = 13.0
 _ARROW_PX = 4.5
 _LABEL_PX = 34.0
+_STEADY = 200
+"""A distribution is drawn anew when it grew by one in so many."""
 
 
 class PixelItem(ViewItem):
@@ -364,7 +366,7 @@ class Distribution(ViewItem):
         super().__init__()
         self._brush = QBrush()
         self._bars: list[QRectF] = []
-        self._shown: tuple[bool, int] | None = None
+        self._shown: tuple[bool | None, int] = (None, 0)
 
     @property
     def bars(self) -> list[QRectF]:
@@ -380,9 +382,11 @@ class Distribution(ViewItem):
 
     def set_histogram(self, histogram: LogHistogram, *, log: bool) -> None:
         """Show a distribution; on a linear axis bars are as long as their bins are dense."""
-        if self._shown == (log, histogram.total):
-            return
-        self._shown = (log, histogram.total)
+        total = histogram.total
+        same, before = self._shown
+        if same is log and 0 <= total - before <= total // _STEADY:
+            return  # no bar would become a pixel longer
+        self._shown = (log, total)
         some = np.flatnonzero(histogram.counts)
         edges = np.log10(histogram.edges) if log else histogram.edges
         low, high = edges[:-1][some], edges[1:][some]

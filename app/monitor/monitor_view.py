@@ -264,6 +264,11 @@ class MonitorView(QWidget):
 
     # ------------------------------------------------------------ what a person chooses
 
+    @property
+    def plots_view(self) -> QWidget:
+        """The plots alone, without what stands above and below them: for pictures."""
+        return self._split
+
     @Slot()
     def fit(self) -> None:
         """Show the whole run, with ranges that follow it."""

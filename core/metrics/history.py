@@ -173,7 +173,7 @@ class History:
     def histogram(self, name: str = "grad_norm_pre", most: int | None = None) -> LogHistogram:
         """Give the distribution of a column over the whole run; grown as in smoothed()."""
         values = self.series(name).values
-        histogram, done = self._histograms.get(name, (LogHistogram(), 0))
+        histogram, done = self._histograms.get(name) or (LogHistogram(), 0)
         end = len(values) if most is None else min(len(values), done + most)
         histogram.extend(values[done:end])
         self._histograms[name] = (histogram, end)
@@ -237,6 +237,9 @@ class History:
             epochs: Coordinates = np.interp(x, places, line_x)
             return epochs
         column = self._plain["step" if axis == "step" else "wall_time"].view
+        if axis == "step" and column[-1] == len(column) - 1:  # no batch is missing
+            steps: Coordinates = np.asarray(x, np.float64)
+            return steps
         left = np.clip(np.floor(x).astype(np.int64), 0, len(column) - 1)
         right = np.minimum(left + 1, len(column) - 1)
         start, end = column[left].astype(np.float64), column[right].astype(np.float64)
