@@ -44,6 +44,7 @@ class CheckpointState(BaseModel):
     applied: int = Field(ge=0)  # updates applied: the position of the learning-rate schedule
     non_finite_streak: int = Field(ge=0)
     best_wer: float | None
+    best_loss: float | None = None  # dev loss of the best epoch; decides between equal WERs
     policy: str
     config_toml: str
     corpus_fingerprint: str

@@ -97,6 +97,7 @@ class Trainer:
         self.batch_idx = 0
         self.applied = 0
         self.best_wer = math.inf
+        self._best_loss = math.inf
         self._non_finite_streak = 0
         self._tally = Tally()
         self._max_steps = max_steps
@@ -183,8 +184,10 @@ class Trainer:
         self.epoch += 1
         self.batch_idx = 0
         self._tally = Tally()
-        improved = dev.errors.wer < self.best_wer
-        self.best_wer = min(dev.errors.wer, self.best_wer)
+        # Many epochs may reach the same WER on a small dev split; the surer of them generalises better.
+        improved = (dev.errors.wer, dev.loss) < (self.best_wer, self._best_loss)
+        if improved:
+            self.best_wer, self._best_loss = dev.errors.wer, dev.loss
         self.save_checkpoint(best=improved)
         return True
 
@@ -392,6 +395,7 @@ class Trainer:
                 "applied": self.applied,
                 "non_finite_streak": self._non_finite_streak,
                 "best_wer": self.best_wer if math.isfinite(self.best_wer) else None,
+                "best_loss": self._best_loss if math.isfinite(self._best_loss) else None,
                 **self._provenance,
             }
         )
@@ -436,6 +440,7 @@ class Trainer:
         self.step, self.epoch, self.batch_idx = state.step, state.epoch, state.batch_idx
         self.applied = state.applied
         self.best_wer = math.inf if state.best_wer is None else state.best_wer
+        self._best_loss = math.inf if state.best_loss is None else state.best_loss
         self._non_finite_streak = state.non_finite_streak
         self._tally = Tally()
         for record in rows_of_epoch:
