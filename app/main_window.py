@@ -132,7 +132,7 @@ class MainWindow(QMainWindow):
             settings=settings,
             controller=controller,
             messages=self.messages,
-            plots=PictureSource(self.monitor, self.monitor.redraw),
+            plots=PictureSource(self.monitor.plots_view, self.monitor.redraw),
             runs_dir=runs_dir,
         )
         self._docks = {
@@ -336,6 +336,7 @@ class MainWindow(QMainWindow):
         self._progress = RunProgress()
         self._counts_history = True
         self.monitor.clear(run.history)
+        self.monitor.fit()
         self.monitor.set_ledger(RunFolder(run.summary.path).ledger_path)
         self.monitor.add_events(run.events)
         if run.max_norm is not None:

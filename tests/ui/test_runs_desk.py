@@ -70,6 +70,8 @@ def test_a_finished_run_opens_whole(in_window: InWindow, tmp_path: Path) -> None
         window.runs.open_run(path)
         await until(lambda: window.monitor.newest == 40, "the curves")
         assert window.monitor.loss.curves["loss"].points == 40
+        first, last = window.monitor.loss.view.viewRange()[0]
+        assert first <= 0 < 40 <= last
         assert window._health.text() == "applied 40/41, clipped 40, non-finite 1"
         assert "Batch 0: loss=90.00" in window.log.text()
         assert "seen again" in told(window)
@@ -229,11 +231,11 @@ def test_export_offers_the_plots_of_the_run_shown_only(in_window: InWindow, tmp_
         assert dialog is not None
         assert dialog.kind == "png"
         dialog.set_target(str(tmp_path / "plots.png"))
-        size = window.monitor.size()
+        size = window.monitor.plots_view.size()
         dialog.export()
         await until(lambda: not dialog.busy, "the picture")
         assert dialog.messages.text() == ""
-        assert window.monitor.size() == size
+        assert window.monitor.plots_view.size() == size
         dialog.close()
         assert window.runs.export_run(other).kind == "csv"
 
