@@ -500,10 +500,14 @@ def system(install: bool = False) -> int:
 def _install_packages(packages: tuple[str, ...]) -> None:
     print(f"Installing system libraries with apt-get: {' '.join(packages)}", flush=True)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    # A failure is told by the check that follows, which names the packages again.
+    # A failure shows apt-get's own errors, and the check that follows names the packages again.
     for command in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
         subprocess.run(
-            ["apt-get", "-qq", *command], env=environment, check=False, stdin=subprocess.DEVNULL
+            ["apt-get", "-qq", *command],
+            env=environment,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
 

@@ -24,7 +24,7 @@ def test_only_what_differs_is_given_by_its_dotted_name(tmp_path: Path) -> None:
     found = differences([flat_settings(first.path), flat_settings(second.path)])
     assert set(found) == {
         Difference("seed", (0, 3)),
-        Difference("optim.lr", (0.002, 0.01)),
+        Difference("optim.lr", (RunConfig().optim.lr, 0.01)),
         Difference("data.augment.mirror", (0.5, 0.0)),
         Difference("new_section.fancy", (MISSING, True)),
     }
