@@ -137,7 +137,9 @@ async def _until_left(window: MainWindow, controller: RunController) -> None:
             await asked.wait()
             asked.clear()
             if not controller.active:
-                return
+                if window.unattended or await window.runs.confirm_leaving():
+                    return
+                continue
             if window.unattended or await window.confirm_close():
                 break
         window.show_leaving()

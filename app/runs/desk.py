@@ -83,6 +83,29 @@ class RunsDesk(QObject):
         self._tasks.cancel()
         return self._replays.shutdown(timeout_s)
 
+    async def confirm_leaving(self) -> bool:
+        """Ask whether a replay in progress is given up; say whether the window may be left."""
+        if not self.replaying:
+            return True
+        box = QMessageBox(self._window)
+        box.setObjectName("confirm_leaving")
+        box.setIcon(QMessageBox.Icon.Question)
+        box.setWindowTitle("Close SignScope")
+        box.setText("A policy replay is in progress.")
+        box.setInformativeText(
+            "It can be stopped after the current batch. The policies done so far keep their runs; the "
+            "comparison of all of them would have to be made anew."
+        )
+        go = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
+        stay = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(stay)
+        box.setEscapeButton(stay)
+        try:
+            await dialog_closed(box)
+            return box.clickedButton() is go
+        finally:
+            box.deleteLater()
+
     # ------------------------------------------------------------ dialogs
 
     @Slot()

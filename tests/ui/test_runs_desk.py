@@ -193,7 +193,15 @@ def test_no_run_starts_beside_a_replay(in_window: InWindow) -> None:
         assert not window.controller.active
         assert "replay is in progress" in told(window)
         assert window.runs.replaying
-        # Leaving ends it: the fixture would fail on a thread left running.
+        for answer, leaves in (("Keep running", False), ("Stop and close", True)):
+            leaving = asyncio.create_task(window.runs.confirm_leaving())
+            await until(lambda: window.findChild(QMessageBox, "confirm_leaving"), "the question")
+            box = window.findChild(QMessageBox, "confirm_leaving")
+            assert box is not None
+            await press(box, answer)
+            assert await leaving is leaves
+            await until(lambda: window.findChild(QMessageBox, "confirm_leaving") is None, "its end")
+        # Leaving ends the replay: the fixture would fail on a thread left running.
 
     in_window(start)
 
