@@ -121,6 +121,11 @@ class NonFiniteMarks(ViewItem):
             self.update()
 
     @property
+    def positions(self) -> Numbers:
+        """The x that are marked."""
+        return self._x_N
+
+    @property
     def count(self) -> int:
         """How many batches are marked in the range shown."""
         return len(self._x_N)

@@ -217,7 +217,7 @@ class LivePlot(QWidget):
         self.setAutoFillBackground(True)
         self.setBackgroundRole(QPalette.ColorRole.Base)
         self._grid = QuietGrid(left, "#888888")
-        self._epochs = EpochLines(labelled=spec.top)
+        self.epoch_lines = EpochLines(labelled=spec.top)
         self.curves = {each.column: LiveCurve("#888888") for each in spec.curves}
         self.smooth = {each.column: LiveCurve("#888888") for each in spec.curves}
         self.marks = NonFiniteMarks("#888888")
@@ -230,7 +230,7 @@ class LivePlot(QWidget):
         self._below: dict[str, bool] = {}
         for item in (
             self._grid,
-            self._epochs,
+            self.epoch_lines,
             *self.curves.values(),
             *self.smooth.values(),
             self.events,
@@ -330,7 +330,7 @@ class LivePlot(QWidget):
             if each.column == self._spec.distribution:
                 self.distribution.recolor(color)
         self.marks.recolor(colors.mark)
-        for item in (self._epochs, self.events, self.outside, self.crosshair):
+        for item in (self.epoch_lines, self.events, self.outside, self.crosshair):
             item.recolor(colors)
         for name, line in self.lines.items():
             color = str(getattr(colors, name))
@@ -398,7 +398,7 @@ class LivePlot(QWidget):
 
     def set_epochs(self, x_N: Numbers, epochs_N: Numbers) -> None:
         """Show where epochs begin."""
-        self._epochs.set_epochs(x_N, epochs_N)
+        self.epoch_lines.set_epochs(x_N, epochs_N)
 
     def set_events(self, x_N: Numbers, events: Sequence[RunEventRecord]) -> None:
         """Mark events at these x."""

@@ -402,9 +402,9 @@ class MonitorView(QWidget):
             first, last = self.history.positions(*self._x_range(), self.axis)
             position = last if batches < 0 else first
             # The neighbours beyond the edges are not in sight.
-            x = self.history.to_axis(np.array([position], np.float64), self.axis)[0]
+            x = self._x_of(position)
             low, high = self._x_range()
-            position += (x < low) - (x > high)
+            position += int(x < low) - int(x > high)
         else:
             position = self.crosshair + batches
         position = min(max(position, 0), len(self.history) - 1)
