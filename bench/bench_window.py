@@ -188,26 +188,23 @@ def in_window(
     assert window.start_run()
     if points:
         window.monitor.extend(made_records(points))
-    started = False
+    probes: list[Probe] = []
 
     @Slot()
     def begin() -> None:
-        nonlocal started, probe
-        if not started:
-            started = True
-            probe = Probe(probing)
+        if not probes:
+            probes.append(Probe(probing))
             if for_s:
                 QTimer.singleShot(round(1000 * for_s), controller.stop)
 
-    probe: Probe | None = None
     controller.updated.connect(begin)
     loop.exec()
-    assert probe is not None, "no batch came"
-    probe.stop()
+    assert probes, "no batch came"
+    probes[0].stop()
     assert controller.shutdown(60)
     window.leave()
     window.deleteLater()
-    return watches[0], probe
+    return watches[0], probes[0]
 
 
 def made_records(count: int) -> list[StepRecord]:
