@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyqtgraph as pg
-from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
+from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QBrush, QColor, QFont, QPainter, QPen, QPolygonF
 
 from app.monitor.live_curve import Numbers, ViewItem
@@ -81,14 +81,14 @@ class EpochLines(PixelItem):
         super().__init__()
         self.setZValue(-9)
         self._labelled = labelled
-        self._pen = QPen()
+        self._brush = QBrush()
         self._text = QColor()
         self.x_N: Numbers = np.empty(0)
         self.epochs_N: Numbers = np.empty(0, np.int64)
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""
-        self._pen = QPen(QColor(colors.border), 1.0, Qt.PenStyle.SolidLine)
+        self._brush = QBrush(QColor(colors.border))
         self._text = QColor(colors.muted)
         self.update()
 
@@ -99,10 +99,15 @@ class EpochLines(PixelItem):
 
     def paint_pixels(self, painter: QPainter, box: QRectF, places: _Places, ratio: float) -> None:
         """Draw lines, then numbers at the top."""
-        columns = np.rint(places(self.x_N)) + 0.5
-        painter.setPen(self._pen)
-        painter.drawLines(
-            [QLineF(x, box.top(), x, box.bottom()) for x in columns.tolist() if x > box.left() + 1]
+        columns = np.rint(places(self.x_N))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(self._brush)
+        painter.drawRects(
+            [
+                QRectF(x, box.top(), 1.0, box.height())
+                for x in columns.tolist()
+                if x > box.left() + 1
+            ]
         )
         if not self._labelled:
             return
