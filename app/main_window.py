@@ -401,6 +401,8 @@ class MainWindow(QMainWindow):
         if update.evicted > self._evicted:
             self.log.lost(update.evicted - self._evicted)
             self._evicted = update.evicted
+        # What the last redraw cost is known by now: the next tick comes when the next one is due.
+        self.controller.set_tick(self.monitor.pacer.interval_s)
         if self.monitor.pacer.take_turn(time.monotonic()):
             self._redraw()
         elif not self._late_redraw.isActive():

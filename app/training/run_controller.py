@@ -220,6 +220,15 @@ class RunController(QObject):
         """Give the exact counts of this or the last run."""
         return self._collector.tally()
 
+    def set_tick(self, seconds: float) -> None:
+        """Empty the buffer this often from now on; never more often than each 33 ms.
+
+        A wake-up costs the trainer a share of its processor even when there is nothing to draw.
+        """
+        interval_ms = max(TICK_MS, round(1000 * seconds))
+        if interval_ms != self._timer.interval():
+            self._timer.setInterval(interval_ms)
+
     def start(self, request: RunRequest) -> bool:
         """Start a run if the state allows it; say whether it was started."""
         if self._thread is not None or not self._control.apply_if_allowed(RunEvent.START):
@@ -228,7 +237,7 @@ class RunController(QObject):
         thread = _TrainerThread(self._job, request, self._control, self._collector, self)
         self._thread = thread
         thread.finished.connect(self._on_thread_finished)
-        self._timer.start()
+        self._timer.start(TICK_MS)
         # The window shares the cores with the trainer and has short work: the trainer gives way to it
         # no more than the system's scheduler does by itself.
         thread.start()

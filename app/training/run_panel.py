@@ -199,8 +199,18 @@ def _muted(name: str) -> QLabel:
     return label
 
 
+class _Bar(QProgressBar):
+    """A progress bar that is painted with everything else: Qt's own paints at once at every change."""
+
+    def setValue(self, value: int) -> None:
+        if value != self.value():
+            self.setUpdatesEnabled(False)
+            super().setValue(value)
+            self.setUpdatesEnabled(True)
+
+
 def _bar(name: str, accessible: str) -> QProgressBar:
-    bar = QProgressBar()
+    bar = _Bar()
     bar.setObjectName(name)
     bar.setAccessibleName(accessible)
     bar.setTextVisible(False)
