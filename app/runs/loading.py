@@ -16,7 +16,7 @@ from core.errors import RunFolderError
 from core.metrics.history import History
 from core.runs.catalogue import RunSummary, summarize
 from core.runs.folder import RunFolder
-from core.runs.reader import LedgerReader, OutcomeCounts
+from core.runs.reader import LedgerReader
 from core.training.records import EpochRecord, Evaluation, RunEventRecord
 
 LOG_TAIL_BYTES = 400_000
@@ -29,7 +29,6 @@ class LoadedRun:
 
     summary: RunSummary
     history: History
-    counts: OutcomeCounts
     epochs: tuple[EpochRecord, ...]
     events: tuple[RunEventRecord, ...]
     test: Evaluation | None  # of the held-out signers
@@ -51,12 +50,12 @@ def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> 
     folder = RunFolder(path)
     with LedgerReader(folder.ledger_path) as reader:
         history = History.from_ledger(reader, progress)
+        _prepare(history)
         bound = reader.meta().get("max_norm")
         tests = [each for _epoch, each in reader.evaluations() if each.split == "test"]
         return LoadedRun(
             summary=summarize(path),
             history=history,
-            counts=reader.counts(),
             epochs=tuple(reader.epochs()),
             events=tuple(reader.events()),
             test=tests[-1] if tests else None,
@@ -68,7 +67,9 @@ def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> 
 def load_history(path: Path, progress: Callable[[int, int], None] | None = None) -> History:
     """Read the curves alone; raises RunFolderError as :func:`load_run`."""
     with LedgerReader(RunFolder(path).ledger_path) as reader:
-        return History.from_ledger(reader, progress)
+        history = History.from_ledger(reader, progress)
+    _prepare(history)
+    return history
 
 
 def batches_to_share(history: History, share: float) -> int | None:
@@ -78,6 +79,13 @@ def batches_to_share(history: History, share: float) -> int | None:
         return None
     reached = np.flatnonzero(loss_N <= share * loss_N[0])
     return int(reached[0]) + 1 if len(reached) else None
+
+
+def _prepare(history: History) -> None:
+    """Build here what the first drawing would build in the GUI thread: pyramids and distributions."""
+    for name in ("loss", "grad_norm_pre", "grad_norm_post"):
+        history.series(name).extremes(0, len(history))
+        history.histogram(name)
 
 
 def _log_tail(path: Path) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from app.theme import DARK, LIGHT
 from core.errors import LedgerError, RunFolderError
 from core.metrics.history import History
 from core.runs.folder import RunFolder
+from core.training.records import Outcome
 from tests.ui.conftest import RunAsync
 from tests.ui.run_folders import make_run, until
 from tests.unit.made_records import make_step, non_finite_step
@@ -166,7 +167,7 @@ def test_loading_gives_the_ledger(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     run = load_run(path, lambda done, total: seen.append((done, total)))
     assert run.history.column("step").tolist() == [0, 1, 2]
-    assert (run.counts.applied, run.counts.non_finite) == (2, 1)
+    assert run.history.outcomes()[Outcome.APPLIED] == 2
     assert run.max_norm == 1.0
     assert run.log[-1] == "  Batch 0: loss=90.00"
     assert seen[-1] == (3, 3)
