@@ -75,6 +75,7 @@ class XAxis(pg.AxisItem):  # type: ignore[misc]
         self.named = False
         """Whether its meaning stands below the numbers."""
         self.enableAutoSIPrefix(False)
+        self.setStyle(hideOverlappingLabels=False)
 
     def set_mode(self, mode: Axis) -> None:
         """Label for another meaning of x."""

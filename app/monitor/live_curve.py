@@ -84,9 +84,7 @@ class LiveCurve(ViewItem):
         self.x_N, self.heights_N = x_N, y_N
         self.lowest, self.highest = (y_N.min(), y_N.max()) if len(y_N) else (np.nan, np.nan)
         # The polygon of no points has no memory to write to.
-        self._polygon = (
-            pg.functions.arrayToQPolygonF(x_N, _shortest_way(x_N, y_N)) if len(y_N) else QPolygonF()
-        )
+        self._polygon = pg.functions.arrayToQPolygonF(x_N, y_N) if len(y_N) else QPolygonF()
         self.update()
 
     def paint(self, painter: QPainter, *_: object) -> None:
@@ -98,23 +96,6 @@ class LiveCurve(ViewItem):
             painter.drawLine(self._polygon.at(0) - step, self._polygon.at(0) + step)
         else:
             painter.drawPolyline(self._polygon)
-
-
-def _shortest_way(x_N: Numbers, heights_N: Numbers) -> Numbers:
-    """Give the heights so that every other pair of extremes is turned round.
-
-    Minimum and maximum of a bucket share their x, and which came first is not known. Drawn up in one
-    bucket and down in the next, the line from bucket to bucket is short, which halves what is painted.
-    Which buckets are turned depends on their x, so that panning changes nothing.
-    """
-    pairs = len(x_N) // 2
-    if pairs < 3 or x_N[2] != x_N[3] or not (x_N[: 2 * pairs : 2] == x_N[1 : 2 * pairs : 2]).all():
-        return heights_N
-    apart = x_N[4] - x_N[2]
-    turned = np.flatnonzero(np.rint(x_N[: 2 * pairs : 2] / apart).astype(np.int64) & 1) * 2
-    way_N = heights_N.copy()
-    way_N[turned], way_N[turned + 1] = heights_N[turned + 1], heights_N[turned]
-    return way_N
 
 
 class NonFiniteMarks(ViewItem):
