@@ -59,7 +59,7 @@ AXIS_WIDTH = 58
 SIDE_WIDTH = 76
 SHARE_WINDOW = 100
 """Batches that the share of clipped ones is taken over."""
-AT_ONCE = 200_000
+AT_ONCE = 60_000
 """Batches that one redraw works through for a curve that is computed, so that none takes long."""
 _NARROW_PX = 470
 _SHARE = "clipped_share"

@@ -237,6 +237,11 @@ class MonitorView(QWidget):
         """Whether something came since the last redraw."""
         return self._dirty
 
+    @property
+    def computing(self) -> bool:
+        """Whether a curve that is computed has not yet come to the newest batch; redraws follow."""
+        return self._catch_up.isActive()
+
     def redraw(self) -> None:
         """Show everything that came."""
         with self.pacer.measure():
@@ -246,6 +251,8 @@ class MonitorView(QWidget):
             wanted = self._empty if empty else self._filled
             if self._stack.currentWidget() is not wanted:
                 self._stack.setCurrentWidget(wanted)
+            if self.crosshair is not None and self.crosshair >= len(self.history):
+                self._hide_crosshair()  # the run was resumed from before that batch
             if empty:
                 return
             for plot in self.plots:
@@ -577,7 +584,7 @@ class MonitorView(QWidget):
 
     @Slot()
     def _on_ask_row(self) -> None:
-        if self.crosshair is None:
+        if self.crosshair is None or self.crosshair >= len(self.history):
             return
         step = self._step_at(self.crosshair)
         self._rows.ask(step)
@@ -587,7 +594,9 @@ class MonitorView(QWidget):
 
     @Slot(int, object, str)
     def _on_row(self, step: int, record: StepRecord | None, error: str) -> None:
-        if self.crosshair is None or self._step_at(self.crosshair) != step:
+        if self.crosshair is None or self.crosshair >= len(self.history):
+            return
+        if self._step_at(self.crosshair) != step:
             return
         if record is not None:
             self.row.show_record(record, self._note(step))

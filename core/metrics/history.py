@@ -6,6 +6,7 @@ the same columns. It belongs to one thread (in the window: the GUI's).
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -220,13 +221,16 @@ class History:
             x, places = self._epoch_line()
             first = int(np.floor(np.interp(low, x, places)))
             last = int(np.ceil(np.interp(high, x, places)))
+        elif axis == "step" and self._newest_step == len(self) - 1:  # no batch is missing
+            first, last = math.ceil(low) - 1, math.floor(high) + 1
         else:
             column = self._plain["step" if axis == "step" else "wall_time"].view
             offset = 0.0 if axis == "step" else float(column[0])
             # np.searchsorted would first convert the whole column to the type of the number.
             first = bisect_left(column, low + offset) - 1
             last = bisect_right(column, high + offset)
-        return max(0, first), min(last, len(self) - 1)
+        newest = len(self) - 1
+        return min(max(0, first), newest), max(0, min(last, newest))
 
     def to_axis(self, x: npt.NDArray[np.floating], axis: Axis) -> Coordinates:
         """Turn positions (M,), whole or in between, into x on ``axis``; M at a time, any order."""
@@ -237,7 +241,7 @@ class History:
             epochs: Coordinates = np.interp(x, places, line_x)
             return epochs
         column = self._plain["step" if axis == "step" else "wall_time"].view
-        if axis == "step" and column[-1] == len(column) - 1:  # no batch is missing
+        if axis == "step" and self._newest_step == len(column) - 1:  # no batch is missing
             steps: Coordinates = np.asarray(x, np.float64)
             return steps
         left = np.clip(np.floor(x).astype(np.int64), 0, len(column) - 1)
