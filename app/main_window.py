@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from core.training.session import RunResult
 
 FIRST_SIZE = (1280, 800)
+ROOM_FOR_CAMERA = 1100
+"""A window less wide begins without the camera, for the sake of the plots."""
 REPLAY_PATIENCE_S = 20.0
 """How long a replay may take to end its batch when the window is left."""
 
@@ -231,7 +233,8 @@ class MainWindow(QMainWindow):
 
     def _arrange(self) -> None:
         """Put every dock where it was last, or in its first place."""
-        self.resize(*FIRST_SIZE)
+        room = self.screen().availableGeometry()
+        self.resize(min(FIRST_SIZE[0], room.width()), min(FIRST_SIZE[1], room.height()))
         self._first_layout()
         if not self.settings.geometry.isEmpty():
             self.restoreGeometry(self.settings.geometry)
@@ -262,6 +265,7 @@ class MainWindow(QMainWindow):
         for dock in docks.values():
             dock.show()
         docks["dock.log"].raise_()
+        docks["dock.camera"].setVisible(self.width() >= ROOM_FOR_CAMERA)
         horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         width = self.width()
         camera = min(max(width // 4, 280), 560)

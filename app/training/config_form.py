@@ -201,6 +201,8 @@ class ConfigForm(QWidget):
     """
 
     changed = Signal()
+    fault_shown = Signal(QWidget)
+    """The label of a fault that was just shown, to be brought into sight."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -393,6 +395,7 @@ class ConfigForm(QWidget):
         label.show()
         if place not in MAIN_SETTINGS:
             self.show_all(True)
+        self.fault_shown.emit(label)
         editor = self._editors.get(place)
         if editor is not None:
             _mark(editor, True)

@@ -161,7 +161,6 @@ class EpochTable(QWidget):
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         header.setHighlightSections(False)
-        header.setStretchLastSection(True)
         self._empty = QLabel(
             "Each finished epoch becomes a row here:\nloss, word errors, batches applied."
         )

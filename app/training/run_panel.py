@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QSize, Qt, Slot
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import (
     QFrame,
@@ -87,6 +87,13 @@ class RunPanel(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        # Wide enough for every field, also beside the scroll bar.
+        bar = scroll.verticalScrollBar().sizeHint().width()
+        scroll.setMinimumWidth(inputs.minimumSizeHint().width() + bar)
+
+        self._scroll = scroll
+        # Queued: the form gets its new height first.
+        self.form.fault_shown.connect(self._bring_into_sight, Qt.ConnectionType.QueuedConnection)
 
         self._state = QLabel()
         self._state.setObjectName("run_state")
@@ -142,6 +149,11 @@ class RunPanel(QWidget):
         self._progress.hide()
         self.recolor(colors)
         self.show_state(RunSnapshot(RunState.IDLE))
+
+    @Slot(QWidget)
+    def _bring_into_sight(self, widget: QWidget) -> None:
+        self._inputs.layout().activate()  # type: ignore[union-attr]
+        self._scroll.ensureWidgetVisible(widget, 0, 60)
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""

@@ -182,7 +182,7 @@ def test_an_alert_is_told_while_the_run_rests(make_window: MakeWindow, qtbot: Qt
     qtbot.waitUntil(lambda: "10 batches in a row" in window.messages.text(), timeout=LIMIT_MS)
 
 
-def test_faulty_settings_start_nothing(make_window: MakeWindow) -> None:
+def test_faulty_settings_start_nothing(make_window: MakeWindow, qtbot: QtBot) -> None:
     window = make_window(MadeJob())
     fewest = window.panel.form.editor("data.glosses_min")
     assert isinstance(fewest, QSpinBox)
@@ -190,6 +190,12 @@ def test_faulty_settings_start_nothing(make_window: MakeWindow) -> None:
     assert not window.start_run()
     assert not window.controller.active
     assert "Some settings cannot be used" in window.messages.text()
+    told = next(
+        found
+        for found in window.panel.form.findChildren(QLabel)
+        if found.text() == "glosses_min is larger than glosses_max"
+    )
+    qtbot.waitUntil(lambda: not told.visibleRegion().isEmpty(), timeout=LIMIT_MS)
 
 
 def test_non_finite_batches_turn_the_health_line_to_warning(
