@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QSize, Qt, Slot
+from PySide6.QtCore import QSize, Qt, QTimer, Slot
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -54,6 +54,7 @@ EXPLANATION = (
     "clipped its gradients and then threw away every update whose norm had been above 100; here one "
     "sees what that costs."
 )
+REDRAW_MS = 200  # the replay needs the processor more than the curves do
 PICTURE_SIZE = QSize(1600, 1100)
 _SCALE = 1.25
 _THRESHOLD, _SHARE_PERCENT = 100.0, 7.0
@@ -106,6 +107,10 @@ class ReplayDialog(QDialog):
         self._figures: dict[str, PolicyFigures] = {}
         self._limits: dict[str, int] = {}  # batches of each policy whose turn has come
         self._close_when_done = False
+        self._redraw = QTimer(self)
+        self._redraw.setSingleShot(True)
+        self._redraw.setInterval(REDRAW_MS)
+        self._redraw.timeout.connect(self._draw)
 
         self.messages = MessageBar(colors)
         self.plots = OverlayPlots(colors)
@@ -421,15 +426,19 @@ class ReplayDialog(QDialog):
                     steps.append(record)
             self._histories[part.policy].extend(steps)
         self._show_progress(update[-1].policy)
-        self._draw()
+        if not self._redraw.isActive():
+            self._redraw.start()
 
+    @Slot()
     def _draw(self) -> None:
+        self._redraw.stop()
         first = next(iter(self._figures.values()))
         self.plots.set_line(
             "loss", first.target_loss, f"dashed: {100 * first.share:g} % of the first loss"
         )
         self.plots.refresh()
         self._fill_table()
+        self._save_picture.setEnabled(any(len(history) for history in self._histories.values()))
 
     def _tell_event(self, policy: str, record: RunEventRecord) -> None:
         if record.kind in (EventKind.ALERT, EventKind.ERROR):
