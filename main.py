@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tomllib
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from core.errors import ConfigError, ModelFileError, SignScopeError
+from core.version import VERSION
 
 if TYPE_CHECKING:
     from core.config import RunConfig
@@ -531,7 +531,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
-        print(f"SignScope {_version()}")
+        print(f"SignScope {VERSION}")
         return 0
     try:
         status: int = commands.cli(
@@ -558,18 +558,11 @@ def main(arguments: list[str] | None = None) -> int:
         traceback.print_exc()
         print(
             "error: this should not have happened. Please report it with the lines above and "
-            f"the command that you gave (SignScope {_version()}).",
+            f"the command that you gave (SignScope {VERSION}).",
             file=sys.stderr,
         )
         return EXIT_UNEXPECTED
     return status
-
-
-def _version() -> str:
-    try:
-        return version("signscope")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

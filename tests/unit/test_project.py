@@ -170,6 +170,14 @@ def test_pages_name_only_commands_and_targets_that_exist() -> None:
         assert set(re.findall(r"`make (\w+)`", text)) <= targets, page
 
 
+def test_architecture_names_only_modules_that_exist() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in REPOSITORY.glob("[ac]*/**/*.py")}
+    named = set(re.findall(r"(\w+)\.py", page))
+    assert len(named) > 40
+    assert named <= modules | {"main"}
+
+
 # ---------------------------------------------------------------- the checks of conftest
 
 LEAKY = """
