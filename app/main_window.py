@@ -262,10 +262,10 @@ class MainWindow(QMainWindow):
         self.addDockWidget(area.BottomDockWidgetArea, docks["dock.log"])
         self.splitDockWidget(docks["dock.log"], docks["dock.epochs"], Qt.Orientation.Horizontal)
         self.tabifyDockWidget(docks["dock.log"], docks["dock.health"])
+        room_for_camera = self.width() >= ROOM_FOR_CAMERA
         for dock in docks.values():
-            dock.show()
+            dock.setVisible(dock is not docks["dock.camera"] or room_for_camera)
         docks["dock.log"].raise_()
-        docks["dock.camera"].setVisible(self.width() >= ROOM_FOR_CAMERA)
         horizontal, vertical = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         width = self.width()
         camera = min(max(width // 4, 280), 560)
@@ -341,7 +341,7 @@ class MainWindow(QMainWindow):
         self._counts_history = True
         self.monitor.clear(run.history)
         self.monitor.fit()
-        self.monitor.set_ledger(RunFolder(run.summary.path).ledger_path)
+        self.monitor.set_folder(RunFolder(run.summary.path))
         self.monitor.add_events(run.events)
         if run.max_norm is not None:
             self.monitor.set_max_norm(run.max_norm)
@@ -396,7 +396,7 @@ class MainWindow(QMainWindow):
                 self._narrator = Narrator(record.total_epochs, self._config.optim.max_norm)
             elif isinstance(record, RunPlace):
                 self.runs.shown_run = record.folder
-                self.monitor.set_ledger(RunFolder(record.folder).ledger_path)
+                self.monitor.set_folder(RunFolder(record.folder))
             elif isinstance(record, InputStatistics):
                 self.health.set_inputs(record)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QLabel, QSplitter, QStackedLayout, QVBoxLayout, QWidget
 
 from app.monitor.batch_row import BatchRow, RowReader
+from app.monitor.kept_checkpoints import kept_checkpoints
 from app.monitor.legend import CurveSpec, number
 from app.monitor.live_plot import SHARE_WINDOW, LivePlot, PlotSpec, Stretch, set_range
 from app.monitor.marks import MARKED
@@ -30,6 +32,7 @@ from app.monitor.pacing import Pacer
 from app.monitor.plot_bar import AXES, SMOOTHINGS, PlotBar, decay_of
 from app.theme import Colors
 from core.metrics.history import Axis, History
+from core.runs.folder import RunFolder
 from core.training.records import LARGE_GRAD_NORM, RunEventRecord, StepRecord
 
 _FIRST_SPANS: dict[Axis, float] = {"step": 50.0, "epoch": 1.0, "time": 10.0}
@@ -41,6 +44,8 @@ _BATCHES_BEFORE, _BATCHES_AFTER = 20, 80
 _RECENT = 4096
 """Records of a live run kept for the crosshair: the newest rows may not be in the ledger yet."""
 _MOST_EVENTS = 2000
+_LOOK_EVERY_S = 2.0
+"""How often the folder is looked at for checkpoints."""
 _EPOCH_LINES_PX = 24.0
 _ZOOM = 1.5
 _PAN = 0.8
@@ -110,6 +115,9 @@ class MonitorView(QWidget):
         self._crosshair_held = False  # it stays when the mouse leaves
         self._recent: deque[StepRecord] = deque(maxlen=_RECENT)
         self._events: list[RunEventRecord] = []
+        self._checkpoints_dir: Path | None = None
+        self._kept: tuple[RunEventRecord, ...] = ()
+        self._looked_at_s = -math.inf
         self._dirty = False  # something came since the last redraw
         self._stale = True  # what is in sight must be drawn whether or not something came
         self._follow_action = follow
@@ -195,11 +203,19 @@ class MonitorView(QWidget):
         """Read the rows under the crosshair from this ledger; None when the run has none."""
         self._rows.set_ledger(path)
 
+    def set_folder(self, folder: RunFolder) -> None:
+        """Read rows from the ledger of this run folder, and mark the checkpoints that it keeps."""
+        self.set_ledger(folder.ledger_path)
+        self._checkpoints_dir = folder.checkpoints_dir
+        self._looked_at_s = -math.inf
+        self._dirty = True
+
     def clear(self, history: History | None = None) -> None:
         """Show another run: an empty one, or the batches of ``history``."""
         self.history = History() if history is None else history
         self._recent.clear()
         self._events = []
+        self._checkpoints_dir, self._kept = None, ()
         self._rows.set_ledger(None)
         self._hide_crosshair()
         self._span, self._right = None, _FIRST_SPANS[self.axis]
@@ -257,6 +273,7 @@ class MonitorView(QWidget):
                 return
             for plot in self.plots:
                 plot.show_newest(self.history)
+            self._look_for_checkpoints()
             first, last = self._x_range()
             if not self._follow and last < self._newest_x() and not self._stale:
                 return  # what is in sight cannot change any more
@@ -510,8 +527,19 @@ class MonitorView(QWidget):
         for plot in shown:
             plot.set_epochs(x_N, epochs)
 
+    def _look_for_checkpoints(self) -> None:
+        now_s = time.monotonic()
+        if self._checkpoints_dir is None or now_s - self._looked_at_s < _LOOK_EVERY_S:
+            return
+        self._looked_at_s = now_s
+        kept = kept_checkpoints(self._checkpoints_dir)
+        if kept != self._kept:
+            self._kept = kept
+            self._stale = True
+
     def _draw_events(self, begin: int, end: int) -> None:
-        events = self._events[-_MOST_EVENTS:]
+        events = [*self._kept, *self._events[-_MOST_EVENTS:]]
+        events.sort(key=lambda each: each.step)
         if not events or end < begin:
             self.loss.set_events(np.empty(0), ())
             return
@@ -579,7 +607,11 @@ class MonitorView(QWidget):
         self.row.show_pending(step, epoch, f"loss {loss}   norm {pre} → {post}", self._note(step))
 
     def _note(self, step: int) -> str:
-        told = [f"{each.kind.value}: {each.text}" for each in self._events if each.step == step]
+        told = [
+            f"{each.kind.value}: {each.text}"
+            for each in (*self._kept, *self._events)
+            if each.step == step
+        ]
         return "; ".join(told[-3:])
 
     @Slot()
