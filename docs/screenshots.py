@@ -49,7 +49,7 @@ def take_pictures(out: Path, batches: int, camera_source: str, runs: Path) -> No
 
     from app.camera.camera_controller import CameraController
     from app.camera.preview_widget import PreviewWidget
-    from app.main_window import MainWindow
+    from app.main_window import ROOM_FOR_CAMERA, MainWindow
     from app.settings import WindowSettings
     from app.theme import Theme, ThemeChoice
     from app.training.run_controller import RunController
@@ -73,6 +73,9 @@ def take_pictures(out: Path, batches: int, camera_source: str, runs: Path) -> No
 
     def grab(name: str, size: tuple[int, int], choice: str) -> None:
         theme.choose(ThemeChoice(choice))
+        if size[0] < ROOM_FOR_CAMERA:
+            window.actions_["dock.camera"].setChecked(False)
+            pump(0.2)
         window.resize(*size)
         window.actions_["view.reset"].trigger()
         pump(1.5)

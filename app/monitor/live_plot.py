@@ -91,6 +91,10 @@ class Stretch:
     decay: float
 
 
+_LABEL_PX = 22.0
+"""Room that the label of a line needs above or below it."""
+
+
 class Canvas(pg.GraphicsView):  # type: ignore[misc]
     """A view with its axes that counts its painting in the pacer.
 
@@ -449,7 +453,10 @@ class LivePlot(QWidget):
         if self._spec.share:
             return -0.06, 1.06
         now = self.view.viewRange()[1]
-        bounds = [self.height_of(value) for value in self._line_values.values()]
+        label = _LABEL_PX * (now[1] - now[0]) / max(1.0, self.view.height())
+        bounds = [
+            bound - label if self._below[name] else bound + label for name, bound in self._bounds()
+        ]
         if not self.log:
             # On a linear scale a limit far above the curve would press it flat.
             bounds = [0.0, *(bound for name, bound in self._bounds() if name == "limit")]

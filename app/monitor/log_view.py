@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from PySide6.QtCore import Slot
 from PySide6.QtGui import QFontDatabase
 from PySide6.QtWidgets import QFrame, QPlainTextEdit, QVBoxLayout, QWidget
 
@@ -37,6 +38,10 @@ class LogView(QWidget):
         self._text.setPlaceholderText(
             "Every batch is told here: its loss, its gradient norm before and after clipping."
         )
+        # Kept apart from the bar's position: a view that becomes less high is no longer at its end.
+        self._follows = True
+        self._text.verticalScrollBar().valueChanged.connect(self._on_scrolled)
+        self._text.verticalScrollBar().rangeChanged.connect(self._on_range_changed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._text)
@@ -67,16 +72,25 @@ class LogView(QWidget):
             )
             self._left_out = 0
         bar = self._text.verticalScrollBar()
-        at_end = bar.value() >= bar.maximum() - 1
-        position = bar.value()
+        follows, position = self._follows, bar.value()
         self._text.appendPlainText("\n".join(lines))
-        bar.setValue(bar.maximum() if at_end else position)
+        bar.setValue(bar.maximum() if follows else position)
+
+    @Slot(int)
+    def _on_scrolled(self, value: int) -> None:
+        self._follows = value >= self._text.verticalScrollBar().maximum() - 1
+
+    @Slot(int, int)
+    def _on_range_changed(self, _lowest: int, highest: int) -> None:
+        if self._follows:
+            self._text.verticalScrollBar().setValue(highest)
 
     def clear(self) -> None:
         """Empty the log for another run."""
         self._waiting.clear()
         self._left_out = self.dropped = 0
         self._text.clear()
+        self._follows = True
 
     def text(self) -> str:
         """Give everything that is readable now."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt
+from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Slot
 from PySide6.QtGui import QColor, QPalette
 from PySide6.QtWidgets import (
     QAbstractItemView,
@@ -173,19 +173,30 @@ class EpochTable(QWidget):
         layout.addWidget(self._empty)
         layout.addWidget(self._view)
         self._view.hide()
+        self._follows = True
+        self._view.verticalScrollBar().valueChanged.connect(self._on_scrolled)
+        self._view.verticalScrollBar().rangeChanged.connect(self._on_range_changed)
 
     def add(self, record: EpochRecord) -> None:
         """Show one more epoch; the newest stays in sight unless the person scrolled away."""
-        bar = self._view.verticalScrollBar()
-        at_end = bar.value() == bar.maximum()
         self.model.append(record)
         self._empty.hide()
         self._view.show()
-        if at_end:
+        if self._follows:
             self._view.scrollToBottom()
+
+    @Slot(int)
+    def _on_scrolled(self, value: int) -> None:
+        self._follows = value == self._view.verticalScrollBar().maximum()
+
+    @Slot(int, int)
+    def _on_range_changed(self, _lowest: int, highest: int) -> None:
+        if self._follows:
+            self._view.verticalScrollBar().setValue(highest)
 
     def clear(self) -> None:
         """Empty the table for another run."""
         self.model.clear()
+        self._follows = True
         self._view.hide()
         self._empty.show()

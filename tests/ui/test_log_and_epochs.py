@@ -63,12 +63,17 @@ def test_the_log_is_bounded(qtbot: QtBot) -> None:
 def test_the_end_stays_in_sight_unless_the_person_scrolled_up(qtbot: QtBot) -> None:
     log = LogView()
     qtbot.addWidget(log)
-    log.resize(300, 100)
+    log.resize(300, 300)
     log.show()
     log.add([f"line {number}" for number in range(100)])
     log.flush()
     bar = log.findChild(QPlainTextEdit, "log").verticalScrollBar()  # type: ignore[union-attr]
     assert bar.value() == bar.maximum() > 0
+    log.resize(300, 150)
+    qtbot.waitUntil(lambda: log.height() == 150 and bar.value() == bar.maximum())
+    log.add(["one more"])
+    log.flush()
+    assert bar.value() == bar.maximum()
     bar.setValue(10)
     log.add(["more"])
     log.flush()
