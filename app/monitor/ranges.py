@@ -61,7 +61,7 @@ def linear_range(low: float, high: float, now: tuple[float, float]) -> tuple[flo
     """Give a steady range from 0 (or below) to a round number; ``now`` stays while it fits."""
     top_now = now[1] / 1.04
     top = nice_ceiling(high)
-    if 0.0 < top_now and high <= top_now and top > 0.6 * top_now:
+    if top_now > 0.0 and high <= top_now and top > 0.6 * top_now:
         top = top_now
     bottom = min(0.0, low * 1.05)
     return bottom - 0.02 * (top - bottom), 1.04 * top
