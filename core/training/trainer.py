@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from core.config import RunConfig
 from core.corpus.batching import Batch, Split, TrainingData
 from core.corpus.prefetch import prefetch
-from core.errors import CheckpointError, LedgerError, SignScopeError
+from core.errors import CheckpointError, DeviceError, LedgerError, SignScopeError
 from core.landmarks.normalize import normalize
 from core.model.decoding import blank_fraction
 from core.model.losses import ctc_losses
@@ -139,15 +139,28 @@ class Trainer:
     def evaluate(
         self, split: Split, keep_going: Callable[[], bool] = lambda: True
     ) -> Evaluation | None:
-        """Evaluate "dev" or "test" with the weights of now (their average, where there is one)."""
-        return evaluate(
-            cast(Teacher, self._average.module) if self._average is not None else self.model,
-            self._data.eval_batches(split),
-            self._data.vocabulary,
-            self._mode,
-            split,
-            keep_going,
-        )
+        """Evaluate "dev" or "test" with the weights of now (their average, where there is one).
+
+        Raises:
+            DeviceError: Memory ran out.
+        """
+        try:
+            return evaluate(
+                cast(Teacher, self._average.module) if self._average is not None else self.model,
+                self._data.eval_batches(split),
+                self._data.vocabulary,
+                self._mode,
+                split,
+                keep_going,
+            )
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceError(
+                f"Evaluating the {split} split ran out of memory",
+                subject=str(self._mode.device),
+                hint="The checkpoint keeps the work: close other programs and resume the run.",
+            ) from error
 
     def event(self, kind: EventKind, text: str) -> None:
         """Record something that is not a batch."""
@@ -174,7 +187,11 @@ class Trainer:
         return self._finish_epoch()
 
     def _finish_epoch(self) -> bool:
-        dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
+        try:
+            dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
+        except DeviceError:
+            self.save_checkpoint()
+            raise
         if dev is None:
             return False
         record = self._tally.epoch_record(self.epoch, wall_time=time.time(), dev=dev)

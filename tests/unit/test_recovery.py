@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import CheckpointError
+from core.errors import CheckpointError, DeviceError
 from core.runs.folder import RunFolder
 from core.runs.ledger import Ledger, LedgerReader
 from core.training import checkpoint as checkpoints
+from core.training import evaluation
 from core.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -141,6 +142,24 @@ def test_evaluation_does_not_write_the_same_checkpoint_for_each_of_its_batches(
     result = train(config, tmp_path)
     last = f"step-{result.steps:010d}.safetensors"
     assert written.count(last) == 2  # after the last batch, and after the epoch
+
+
+def test_an_evaluation_without_memory_ends_with_a_sentence_and_all_the_work_kept(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **named: object) -> torch.Tensor:
+        return torch.empty(2**60)  # the allocator's own error, not an imitation of it
+
+    config = tiny_config(corpus, checkpoint={"every_batches": 0})
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "ctc_losses", full)
+        with pytest.raises(DeviceError, match="dev split ran out of memory"):
+            train(config, tmp_path / "killed")
+    (run,) = (tmp_path / "killed").iterdir()
+    assert RunFolder.open(run).info.state == "failed"
+    assert steps_of(run) == [BATCHES_PER_EPOCH, 0]
+    assert run_job(resume_job(run), started_control()).state == "finished"
+    assert ledger_losses(run) == ledger_losses(train(config, tmp_path / "whole").run_path)
 
 
 # ---------------------------------------------------------------- resuming
