@@ -49,7 +49,7 @@ from app.monitor.marks import (
     dashed,
 )
 from app.monitor.pacing import Pacer
-from app.monitor.ranges import linear_range, log_range, usual_range
+from app.monitor.ranges import LOG_MARGINS, linear_range, log_range, usual_range
 from app.theme import Colors
 from core.metrics.envelope import Series
 from core.metrics.history import Axis, History
@@ -310,6 +310,7 @@ class LivePlot(QWidget):
                 label=label,
                 labelOpts={"position": 0.995, "anchors": [(1.0, 1.0)] * 2},
             )
+            line.setZValue(-5)  # a curve that lies on its limit is seen, and so is one behind the label
             self.lines[name] = line
             self.view.addItem(line, ignoreBounds=True)
         line.label.setFormat(label)
@@ -453,10 +454,7 @@ class LivePlot(QWidget):
         if self._spec.share:
             return -0.06, 1.06
         now = self.view.viewRange()[1]
-        label = _LABEL_PX * (now[1] - now[0]) / max(1.0, self.view.height())
-        bounds = [
-            bound - label if self._below[name] else bound + label for name, bound in self._bounds()
-        ]
+        bounds = [bound for _, bound in self._bounds()]
         if not self.log:
             # On a linear scale a limit far above the curve would press it flat.
             bounds = [0.0, *(bound for name, bound in self._bounds() if name == "limit")]
@@ -471,8 +469,20 @@ class LivePlot(QWidget):
         if low > high:
             low, high = 0.0, 1.0
         if self.log:
-            return log_range(low, high, (now[0], now[1]))
+            return log_range(*self._with_labels(low, high), (now[0], now[1]))
         return linear_range(low, high if drawn else 10.0, (now[0], now[1]))
+
+    def _with_labels(self, low: float, high: float) -> tuple[float, float]:
+        """Widen a range so that what the lines say of themselves has room below or above them."""
+        # Told by the height of the view alone: by the range in force it would grow with each redraw.
+        room = min(_LABEL_PX / max(1.0, self.view.height()), 0.2)
+        span = (high - low) / (1.0 - 2.0 * room)
+        for name, bound in self._bounds():
+            if self._below[name]:
+                low = min(low, bound - room * span + LOG_MARGINS[0])
+            else:
+                high = max(high, bound + room * span - LOG_MARGINS[1])
+        return low, high
 
     def _bounds(self) -> list[tuple[str, float]]:
         return [(name, self.height_of(value)) for name, value in self._line_values.items()]

@@ -11,6 +11,8 @@ Numbers = npt.NDArray[np.number]
 
 _ENOUGH = 60
 """With fewer points nothing can be called unusual."""
+LOG_MARGINS = (0.2, 0.25)
+"""Decades left free at least below and above what a logarithmic plot shows."""
 _RARE = 200
 """At most one point in so many is left out of the range."""
 
@@ -69,7 +71,8 @@ def linear_range(low: float, high: float, now: tuple[float, float]) -> tuple[flo
 
 def log_range(low: float, high: float, now: tuple[float, float]) -> tuple[float, float]:
     """Give a steady range of logarithms in quarter decades; ``now`` stays while it fits."""
-    low, high = math.floor((low - 0.2) * 4) / 4, math.ceil((high + 0.25) * 4) / 4
+    low = math.floor((low - LOG_MARGINS[0]) * 4) / 4
+    high = math.ceil((high + LOG_MARGINS[1]) * 4) / 4
     if 0.0 <= low - now[0] <= 0.5:
         low = now[0]
     if 0.0 <= now[1] - high <= 0.5:

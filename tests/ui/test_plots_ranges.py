@@ -300,3 +300,14 @@ def test_ticks_read_as_numbers_and_times(qtbot: QtBot) -> None:
     x.mode = "step"
     assert x.tickSpacing(0, 3, 900)[0][0] == 1.0
     assert x.tickStrings([-1.0, 0.0, 12000.0], 1.0, 1.0) == ["", "0", "12\u2009000"]
+
+
+def test_redraws_alone_never_widen_a_range(view: MonitorView) -> None:
+    view.resize(500, 330)
+    feed(view, steady(300))
+    ranges = [tuple(plot.view.viewRange()[1]) for plot in view.plots]
+    for first in range(300, 600, 10):
+        feed(view, steady(10, first))
+    assert [tuple(plot.view.viewRange()[1]) for plot in view.plots] == ranges
+    low, high = ranges[1]
+    assert high - low < 5, "four decades are plenty for norms about 2 and two lines"
