@@ -52,7 +52,7 @@ def story_config(corpus: str = DEMO_CORPUS, seed: int = 0) -> RunConfig:
 
     Time is halved once only, so that a sentence has many encoder steps and its summed loss starts
     high; the model is small and nothing is random but the weights and the order, so that a minute on
-    two cores is enough. See docs/decisions on how it was found.
+    two cores is enough. See docs/decisions/013-policy-replay.md.
     """
     unchanged = AugmentConfig(
         mirror=0, tempo=0, rotation_deg=0, scale=0, hand_dropout=0, frame_dropout=0
