@@ -137,7 +137,7 @@ def test_chosen_sequences(
     ends_as_if_never_touched(corpus, uninterrupted, tmp_path / "runs", sequence)
 
 
-@settings(in_these_tests, max_examples=5)
+@settings(in_these_tests, max_examples=3)
 @given(sequences)
 def test_a_few_random_sequences(
     corpus: Path, uninterrupted: Path, tmp_path: Path, sequence: Actions
