@@ -6,7 +6,7 @@
 # make clean  remove the environment and everything that was built
 #
 # PYTHON=python3.12 make run          takes another Python (3.11 or newer)
-# make run TORCH_INDEX=https://download.pytorch.org/whl/cpu    takes torch's smaller CPU build
+# make run TORCH_INDEX=ADDRESS    takes torch's smaller CPU build, from the index that PyTorch's start page names
 # make run ARGS="--camera video.mp4"  hands arguments to the program
 # On Windows use the pip lines of the README.
 
