@@ -170,6 +170,21 @@ def test_pages_name_only_commands_and_targets_that_exist() -> None:
         assert set(re.findall(r"`make (\w+)`", text)) <= targets, page
 
 
+def test_pages_link_only_to_what_is_there() -> None:
+    pages = [
+        REPOSITORY / "README.md",
+        REPOSITORY / "CHANGELOG.md",
+        *REPOSITORY.glob("docs/**/*.md"),
+    ]
+    dead = [
+        f"{page.relative_to(REPOSITORY)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+    assert not dead
+
+
 def test_architecture_names_only_modules_that_exist() -> None:
     page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
     modules = {path.stem for path in REPOSITORY.glob("[ac]*/**/*.py")}
