@@ -122,6 +122,25 @@ def test_an_unexpected_error_does_not_kill_the_writing_thread(
     assert read_checkpoint(best_checkpoint(tmp_path)).state.step == 1
 
 
+def test_the_best_is_written_before_the_last_of_its_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two, the run must resume before the end of the epoch, not after it."""
+    original = checkpoints.write_checkpoint
+
+    def die_after_one(checkpoint: Checkpoint, path: Path) -> None:
+        if list(tmp_path.iterdir()):
+            raise RuntimeError("killed here")
+        original(checkpoint, path)
+
+    monkeypatch.setattr(checkpoints, "write_checkpoint", die_after_one)
+    store = CheckpointStore(tmp_path, 2)
+    store.save(make_checkpoint(7), best=True)
+    store.close()
+    assert store.take_error() is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["best.safetensors"]
+
+
 def test_evaluation_does_not_write_the_same_checkpoint_for_each_of_its_batches(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
