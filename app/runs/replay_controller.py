@@ -1,12 +1,7 @@
-"""The owner of the replay's thread: the same batches trained once for each policy, watched as they go.
-
-As with a training run, the worker pushes records into a bounded buffer and a timer in the GUI thread
-empties it; the worker never waits for the window.
-"""
+"""The owner of the replay's thread: the same batches trained once for each policy, watched as they go."""
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,10 +9,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject, Qt, QThread, QTimer, Signal, Slot
+from PySide6.QtCore import QObject
 
-from app.training.run_controller import BUFFER_CAPACITY, TICK_MS
-from core.errors import SignScopeError
+from app.training.work_controller import BUFFER_CAPACITY, WorkController
 from core.metrics.step_buffer import StepBuffer
 from core.training.policy import UpdatePolicy
 from core.training.records import (
@@ -27,7 +21,7 @@ from core.training.records import (
     StepRecord,
     TrainingObserver,
 )
-from core.training.run_state import RunControl, RunEvent, RunSnapshot
+from core.training.run_state import RunControl
 
 if TYPE_CHECKING:
     from core.training.replay import ReplayResult
@@ -121,139 +115,36 @@ class _Collector:
         """A replay looks at the dev split only."""
 
 
-class _ReplayThread(QThread):
-    """One replay from start to end; afterwards ``result`` or ``error`` is set."""
+class ReplayController(WorkController):
+    """Starts and stops replays, one at a time. Every method is for the GUI thread.
 
-    def __init__(
-        self, job: ReplayJob, request: ReplayRequest, control: RunControl, parent: QObject
-    ) -> None:
-        super().__init__(parent)
-        self.setObjectName("replay")
-        self._job = job
-        self._request = request
-        self._control = control
-        self.buffer: StepBuffer[_Item] = StepBuffer(BUFFER_CAPACITY)
-        self.result: ReplayResult | None = None
-        self.error: SignScopeError | None = None
-
-    def run(self) -> None:
-        """Replay in this thread; no error leaves it, each is kept for the window to show."""
-        try:
-            self.result = self._job(
-                self._request,
-                self._control,
-                lambda policy, steps: [_Collector(policy, steps, self.buffer)],
-            )
-        except SignScopeError as error:
-            self.error = error
-        except BaseException as error:
-            traceback.print_exc()
-            self.error = SignScopeError(
-                f"The replay ended with an unexpected error ({type(error).__name__}: {error})",
-                hint="The policies that were done keep their run folders. Please report this.",
-            )
-
-
-class ReplayController(QObject):
-    """Starts and stops replays, one at a time. Every method is for the GUI thread."""
-
-    updated = Signal(object)
-    """A tuple of PolicyRecords, at most one a tick."""
-    state_changed = Signal(object)
-    """A RunSnapshot, after every ``updated`` that led to it."""
-    ended = Signal(object)
-    """The ReplayResult, complete or as far as it came before a stop; its thread is gone."""
-    failed = Signal(object)
-    """The SignScopeError that ended a replay; its thread is gone."""
-
-    _poked = Signal()
+    ``updated`` carries a tuple of PolicyRecords, ``ended`` a ReplayResult: complete, or as far as it
+    came before a stop.
+    """
 
     def __init__(self, parent: QObject | None = None, job: ReplayJob = replay_story) -> None:
-        super().__init__(parent)
+        super().__init__("replay", parent)
         self._job = job
-        self._control = RunControl(listener=self._on_transition)
-        self._announced = self._control.snapshot()
-        self._thread: _ReplayThread | None = None
-        self._timer = QTimer(self)
-        self._timer.setInterval(TICK_MS)
-        self._timer.timeout.connect(self._tick)
-        self._poked.connect(self._tick, Qt.ConnectionType.QueuedConnection)
-
-    @property
-    def active(self) -> bool:
-        """Whether a replay is going on."""
-        return self._thread is not None
-
-    def snapshot(self) -> RunSnapshot:
-        """Give the state that was announced last."""
-        return self._announced
+        self._buffer: StepBuffer[_Item] = StepBuffer(BUFFER_CAPACITY)
 
     def start(self, request: ReplayRequest) -> bool:
         """Start a replay unless one is going on; say whether it was started."""
-        if self._thread is not None or not self._control.apply_if_allowed(RunEvent.START):
+        if not self._may_start():
             return False
-        thread = _ReplayThread(self._job, request, self._control, self)
-        self._thread = thread
-        thread.finished.connect(self._on_thread_finished)
-        self._timer.start()
-        thread.start()
+        buffer = self._buffer = StepBuffer(BUFFER_CAPACITY)
+        self._launch(
+            lambda: self._job(
+                request,
+                self._control,
+                lambda policy, steps: [_Collector(policy, steps, buffer)],
+            )
+        )
         return True
 
-    def resume(self) -> bool:
-        """Go on after a rest (ten non-finite batches in a row make one); say whether it was one."""
-        return self._control.apply_if_allowed(RunEvent.RESUME)
-
-    def stop(self) -> bool:
-        """Ask the replay to end after its current batch; say whether that was allowed."""
-        return self._control.apply_if_allowed(RunEvent.STOP)
-
-    def shutdown(self, timeout_s: float) -> bool:
-        """Stop a replay and wait for its thread; say whether it was gone within the limit. Blocks."""
-        thread = self._thread
-        if thread is None:
-            return True
-        self.stop()
-        if not thread.wait(round(timeout_s * 1000)):
-            return False
-        self._conclude(thread)
-        return True
-
-    def _on_transition(self, _snapshot: RunSnapshot) -> None:
-        self._poked.emit()
-
-    @Slot()
-    def _tick(self) -> None:
-        # The state is read before the buffer: whatever led to it is in the buffer by then.
-        snapshot = self._control.snapshot()
-        if self._thread is not None:
-            self._hand_over(self._thread)
-        if snapshot != self._announced:
-            self._announced = snapshot
-            self.state_changed.emit(snapshot)
-
-    def _hand_over(self, thread: _ReplayThread) -> None:
+    def _deliver(self) -> None:
         grouped = tuple(
             PolicyRecords(policy, tuple(record for _policy, record in items))
-            for policy, items in groupby(thread.buffer.drain(), key=itemgetter(0))
+            for policy, items in groupby(self._buffer.drain(), key=itemgetter(0))
         )
         if grouped:
             self.updated.emit(grouped)
-
-    @Slot()
-    def _on_thread_finished(self) -> None:
-        thread = self._thread
-        if thread is not None and thread.isFinished():
-            self._conclude(thread)
-
-    def _conclude(self, thread: _ReplayThread) -> None:
-        thread.wait()
-        self._timer.stop()
-        self._hand_over(thread)
-        self._thread = None
-        thread.deleteLater()
-        self._control.apply(RunEvent.FINISHED if thread.error is None else RunEvent.FAILED)
-        self._tick()
-        if thread.error is not None:
-            self.failed.emit(thread.error)
-        elif thread.result is not None:
-            self.ended.emit(thread.result)

@@ -92,7 +92,9 @@ def test_a_state_is_announced_after_the_records_that_led_to_it(
     controller.stop()
     wait_for_state(qtbot, controller, RunState.FINISHED)
     assert told.index("StepRecord") < told.index("RunEventRecord") < told.index("paused")
-    assert told[-2:] == ["StepRecord", "finished"]
+    # Whether the last batch comes before or after "stopping" is up to the worker.
+    last_step = len(told) - 1 - told[::-1].index("StepRecord")
+    assert told.index("paused") < last_step < told.index("finished")
 
 
 def test_start_is_safe_in_the_slot_that_announces_the_end(
