@@ -310,7 +310,9 @@ class LivePlot(QWidget):
                 label=label,
                 labelOpts={"position": 0.995, "anchors": [(1.0, 1.0)] * 2},
             )
-            line.setZValue(-5)  # a curve that lies on its limit is seen, and so is one behind the label
+            line.setZValue(
+                -5
+            )  # a curve that lies on its limit is seen, and so is one behind the label
             self.lines[name] = line
             self.view.addItem(line, ignoreBounds=True)
         line.label.setFormat(label)
