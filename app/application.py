@@ -123,6 +123,9 @@ async def _import_ahead(window: MainWindow) -> None:
 
 
 def _import_training() -> None:
+    # The first optimizer would import it, a second of it after Start was pressed.
+    import torch._dynamo  # noqa: F401
+
     import core.training.session  # noqa: F401
 
 
