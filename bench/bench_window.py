@@ -1,6 +1,6 @@
 """What the window costs the trainer, and how late the window is, with both sides in one run.
 
-    python -m bench.bench_window [--rounds 4] [--default-steps 30] [--small-steps 1200]
+    python -m bench.bench_window [--rounds 4] [--default-steps 200] [--small-steps 1500]
 
 Trains the same settings headless and in the real main window (1280 x 800, plots live, camera off), turn
 about, and prints one JSON line a promise: throughput in the window over headless, at least 0.97 at the
@@ -242,8 +242,12 @@ def small_config(folder: Path) -> RunConfig:
     return config_from_dict(
         {
             "threads": 1,
-            "data": {"corpus": str(folder / "corpus"), "batch_size": 4},
-            "model": {"part_dim": 8, "width": 16, "layers": 1, "strides": [2, 2, 2]},
+            "data": {
+                "corpus": str(folder / "corpus"),
+                "batch_size": 2,
+                "augment": {"tempo": 0.0, "rotation_deg": 0.0, "scale": 0.0},
+            },
+            "model": {"part_dim": 4, "width": 8, "layers": 1, "strides": [4, 2]},
             "optim": {"epochs": 100_000},
         }
     )
@@ -317,8 +321,8 @@ def lateness(theme: Theme, config: RunConfig, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--default-steps", type=int, default=30)
-    parser.add_argument("--small-steps", type=int, default=1200)
+    parser.add_argument("--default-steps", type=int, default=200)
+    parser.add_argument("--small-steps", type=int, default=1500)
     parser.add_argument("--only", choices=("default", "small", "lateness"))
     options = parser.parse_args()
     application = QApplication([])

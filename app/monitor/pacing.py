@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SHARE = 0.02
-"""Most of the time that drawing may take while a run is going."""
+SHARE = 0.015
+"""Most of the time that drawing may take while a run is going; log, labels and Qt itself add
+what makes it 0.02."""
 SHORTEST_S = 1 / 30
 LONGEST_S = 1 / 3
 
