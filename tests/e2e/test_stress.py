@@ -78,18 +78,23 @@ def assert_nothing_torn(run: Path) -> None:
 
 
 class LimitedFiles:
-    """No file may grow beyond some kilobytes: what every system without a spare disk can imitate."""
+    """No file may grow beyond some kilobytes: what every system without a spare disk can imitate.
+
+    It holds for pytest's own output too where that goes to a file, so it must be lifted within the test.
+    """
 
     says = "cannot be written|could not be written"
 
     def __init__(self, folder: Path) -> None:
+        import resource
+
         self.folder = folder / "limited"
         self.folder.mkdir()
+        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(self) -> None:
         import resource
 
-        self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, self._before[1]))
 
     def free(self) -> None:
@@ -168,7 +173,6 @@ def test_a_run_stopped_on_a_full_disk_ends_with_a_sentence_and_can_be_resumed(
             result()
         assert caught.value.hint
     (run,) = (path for path in disk.folder.iterdir() if path.is_dir())
-    disk.free()
     assert_nothing_torn(run)
     assert run_job(resume_job(run), started_control()).state == "finished"
     assert_nothing_torn(run)
@@ -183,7 +187,8 @@ def training_until_full(
     control = started_control()
     seen = Recorder(lambda record: disk.fill() if record.step == 4 else None)
     job = TrainingJob(tiny_config(corpus, checkpoint=SETTINGS), disk.folder)
-    with training_thread(job, control, [seen]) as result:
+    with training_thread(job, control, [seen]) as result, contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(disk.free)
         assert control.wait_for(RunState.PAUSED, timeout_s=60)
         (told,) = alerts(seen)
         assert re.search(disk.says, told), told
@@ -194,8 +199,11 @@ def test_a_disk_full_from_the_start_leaves_no_run_behind_that_looks_whole(
     disk: LimitedFiles | SmallDisk, corpus: Path
 ) -> None:
     disk.fill()
-    with pytest.raises(SignScopeError, match=r"cannot be|could not be|disk is full"):
-        train(tiny_config(corpus, checkpoint=SETTINGS), disk.folder)
+    try:
+        with pytest.raises(SignScopeError, match=r"cannot be|could not be|disk is full"):
+            train(tiny_config(corpus, checkpoint=SETTINGS), disk.folder)
+    finally:
+        disk.free()
     for run in (path for path in disk.folder.iterdir() if path.is_dir()):
         with contextlib.suppress(RunFolderError):
             assert RunFolder.open(run).shown_state() in ("failed", "interrupted", "idle")
