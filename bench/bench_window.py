@@ -7,7 +7,9 @@ about, and prints one JSON line a promise: throughput in the window over headles
 default size and at least 0.90 where a step takes about 5 ms; the 99th percentile of the lateness of the
 GUI's event loop at full speed with 100,000 batches on screen, under 16 ms. Runs on whatever platform
 QT_QPA_PLATFORM names (offscreen here when there is no display). Rates leave out evaluation and the
-first batches of an epoch; a ratio is the median over the rounds, each of which has both sides.
+first batches of an epoch; a ratio is the median over the rounds, each of which has both sides. Lines
+whose name ends with by_turns measure the same within one run, whose window rests every other second
+and a half: on a machine that does other work, believe those.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ from core.training.session import RunResult, TrainingJob, run_job
 LATENESS_POINTS = 100_000
 LATENESS_S = 20.0
 PROBE_MS = 5
+TURN_MS = 1500
+WARM_UP_MS = 8000
 SETTLE = 5
 """Batches at the beginning of an epoch that are not timed."""
 
@@ -236,6 +240,83 @@ def made_records(count: int) -> list[StepRecord]:
     ]
 
 
+def within_run(
+    theme: Theme, name: str, config: RunConfig, turns: int, least: float, folder: Path
+) -> None:
+    """Let one run's window be live and at rest by turns of a second, and compare neighbouring turns.
+
+    At rest the GUI thread sleeps, as if there was no window. Turns so short see through the noise of
+    a busy machine, which two whole runs do not.
+    """
+    edges: list[tuple[float, bool]] = []
+    watches: list[Stopwatch] = []
+
+    def job(request: RunRequest, control: RunControl, observer: TrainingObserver) -> RunResult:
+        watches.append(Stopwatch(observer))
+        return run_job(TrainingJob(request.config, request.runs_dir), control, [watches[-1]])
+
+    controller = RunController(job=job)
+    window = MainWindow(
+        theme=theme,
+        settings=WindowSettings(),
+        controller=controller,
+        camera=QWidget(),
+        runs_dir=folder / name,
+    )
+    window.show_config(config)
+    window.show()
+    loop = QEventLoop()
+    turn = QTimer()
+    turn.setInterval(TURN_MS)
+
+    def next_turn() -> None:
+        live = not edges or not edges[-1][1]
+        edges.append((time.perf_counter(), live))
+        controller.set_tick(0.0 if live else 3600.0)
+        if len(edges) > turns:
+            turn.stop()
+            controller.set_tick(0.0)
+            controller.stop()
+
+    turn.timeout.connect(next_turn)
+    controller.ended.connect(loop.quit)
+    controller.failed.connect(loop.quit)
+    assert window.start_run()
+    QTimer.singleShot(WARM_UP_MS, turn.start)
+    loop.exec()
+    assert controller.shutdown(60)
+    window.leave()
+    window.deleteLater()
+    rates = [
+        (live, _rate_between(watches[0].moments, begin, end))
+        for (begin, live), (end, _) in itertools.pairwise(edges)
+    ]
+    # Each live turn against the mean of the turns at rest on its two sides.
+    ratios = [
+        here / ((before + after) / 2)
+        for (_, before), (live, here), (_, after) in zip(rates, rates[1:], rates[2:], strict=False)
+        if live and min(before, here, after) > 0
+    ]
+    value = statistics.median(ratios)
+    tell(
+        f"{name}_by_turns",
+        value,
+        f">= {least}",
+        value >= least,
+        at_rest_steps_per_s=round(statistics.median(r for live, r in rates if not live), 2),
+        live_steps_per_s=round(statistics.median(r for live, r in rates if live), 2),
+        turns=len(ratios),
+        quartiles=[round(each, 3) for each in statistics.quantiles(ratios, n=4)],
+    )
+
+
+def _rate_between(moments: Sequence[tuple[int, int, float]], begin: float, end: float) -> float:
+    """Batches a second within the time, evaluation left out; 0 where there were too few to tell."""
+    inside = [moment for moment in moments if begin <= moment[2] < end]
+    spans = [b[2] - a[2] for a, b in itertools.pairwise(inside) if a[0] == b[0]]
+    return len(spans) / sum(spans) if len(spans) >= 10 else 0.0
+
+
 def small_config(folder: Path) -> RunConfig:
     """Settings with which a step takes about 5 ms; more than one thread would only slow it down."""
     make_demo_corpus(folder / "corpus", signers=4, glosses=8, sentences=600)
@@ -269,6 +350,8 @@ def tell(name: str, value: float, target: str, passed: bool, **sides: object) ->
 def throughput(
     theme: Theme, name: str, config: RunConfig, steps: int, rounds: int, least: float, folder: Path
 ) -> None:
+    if rounds == 0:
+        return
     headless_s: list[float] = []
     window_s: list[float] = []
     gui_shares: list[float] = []
@@ -320,9 +403,10 @@ def lateness(theme: Theme, config: RunConfig, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4, help="0 leaves whole runs out")
     parser.add_argument("--default-steps", type=int, default=200)
     parser.add_argument("--small-steps", type=int, default=1500)
+    parser.add_argument("--turns", type=int, default=61)
     parser.add_argument("--only", choices=("default", "small", "lateness"))
     options = parser.parse_args()
     application = QApplication([])
@@ -338,9 +422,11 @@ def main() -> None:
         if options.only in (None, "small"):
             steps, rounds = options.small_steps, options.rounds
             throughput(theme, "window_throughput_5ms", small, steps, rounds, 0.90, folder)
+            within_run(theme, "window_throughput_5ms", small, options.turns, 0.90, folder)
         if options.only in (None, "default"):
             steps, rounds = options.default_steps, options.rounds
             throughput(theme, "window_throughput", RunConfig(), steps, rounds, 0.97, folder)
+            within_run(theme, "window_throughput", RunConfig(), options.turns, 0.97, folder)
 
 
 if __name__ == "__main__":

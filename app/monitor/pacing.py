@@ -10,7 +10,7 @@ SHARE = 0.015
 """Most of the time that drawing may take while a run is going; log, labels and Qt itself add
 what makes it 0.02."""
 SHORTEST_S = 1 / 30
-LONGEST_S = 1 / 3
+LONGEST_S = 0.4
 
 
 class Pacer:
