@@ -64,4 +64,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
-	find app bench core tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find app bench core signscope tests -name __pycache__ -type d -prune -exec rm -rf {} +

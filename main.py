@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
-from core.errors import ConfigError, ModelFileError, SignScopeError
-from core.version import VERSION
+from core.errors import ConfigError, ModelFileError
+from signscope.errors import SignScopeError
+from signscope.version import VERSION
 
 if TYPE_CHECKING:
     from core.config import RunConfig
@@ -247,8 +248,8 @@ def runs(folder: OptionalPath = None) -> int:
     Args:
         folder: Another folder of runs.
     """
+    from core.analysis.catalogue import list_runs
     from core.paths import runs_dir
-    from core.runs.catalogue import list_runs
 
     folder = folder or runs_dir()
     found = list_runs(folder)
@@ -280,8 +281,8 @@ def export(
         format: What to write; without it the name decides: .csv, .parquet, .html, else TensorBoard.
         overwrite: Replace what is there.
     """
+    from core.analysis.export.tables import export_run
     from core.console import progress_bar
-    from core.runs.export import export_run
 
     with progress_bar("Exporting", "batch") as progress:
         written = export_run(_run_folder(run), to, format, overwrite=overwrite, progress=progress)
@@ -304,7 +305,7 @@ def _make_demo_corpus_of(config: RunConfig) -> None:
 def _run_folder(run: Path) -> Path:
     """The run folder meant by a path or by its name in the runs folder."""
     from core.paths import runs_dir
-    from core.runs.folder import RunFolder
+    from signscope.folder import RunFolder
 
     named = runs_dir() / run
     return RunFolder.open(named if not run.exists() and named.exists() else run).path

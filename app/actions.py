@@ -14,7 +14,7 @@ from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 
 from app.icons import icon
 from app.theme import Colors, ThemeChoice
-from core.training.run_state import RunEvent, RunSnapshot
+from signscope.run_state import RunEvent, RunSnapshot
 
 
 @dataclass(frozen=True, slots=True)

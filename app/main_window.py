@@ -44,12 +44,13 @@ from app.training.progress import RunPlace, RunPlan, RunProgress
 from app.training.run_controller import RunController, RunRequest, RunTally, RunUpdate
 from app.training.run_panel import RunPanel
 from app.waiting import dialog_closed
+from core.analysis.narrator import Narrator, describe_wer
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
-from core.errors import ConfigError, SignScopeError
-from core.runs.folder import RunFolder
-from core.training.input_statistics import InputStatistics
-from core.training.narrator import Narrator, describe_wer
-from core.training.records import (
+from core.errors import ConfigError
+from core.landmarks.input_statistics import InputStatistics
+from signscope.errors import SignScopeError
+from signscope.folder import RunFolder
+from signscope.records import (
     EpochRecord,
     Evaluation,
     EventKind,
@@ -57,7 +58,7 @@ from core.training.records import (
     RunEventRecord,
     StepRecord,
 )
-from core.training.run_state import RunSnapshot, RunState
+from signscope.run_state import RunSnapshot, RunState
 
 if TYPE_CHECKING:
     from core.training.session import RunResult

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon
 from app.theme import Colors
-from core.errors import SignScopeError
+from signscope.errors import SignScopeError
 
 
 class Severity(StrEnum):

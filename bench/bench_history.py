@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from core.metrics.curve_columns import DTYPES, Columns
-from core.metrics.envelope import Series
-from core.metrics.history import History
-from core.runs.ledger import Ledger, LedgerReader
-from core.training.records import Outcome, StepRecord
+from core.analysis.envelope import Series
+from core.analysis.history import History
+from signscope.curve_columns import DTYPES, Columns
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import Outcome, StepRecord
 
 PIXELS = 1600
 DRAWN = ("loss", "grad_norm_pre", "grad_norm_post")

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from bench.bench_history import make_records
-from core.runs.ledger import Ledger, LedgerReader
+from signscope.ledger import Ledger, LedgerReader
 
 DEFAULT_STEP_MS = 50.0
 

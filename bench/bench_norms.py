@@ -19,7 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from bench.step_bench import StepBench, best_device, step_bench, tell
 from core.training import trainer as trainer_module
-from core.training.gradients import MeasuredNorms, clip_and_measure_
+from signscope.norms import MeasuredNorms, clip_and_measure_
 
 Clip = Callable[[Iterable[nn.Parameter], float | None], MeasuredNorms]
 

@@ -35,9 +35,9 @@ from PySide6.QtWidgets import QApplication, QVBoxLayout, QWidget
 from app.monitor.live_curve import LiveCurve, TimeView
 from app.monitor.monitor_view import MonitorView
 from app.theme import LIGHT
-from core.metrics.curve_columns import DTYPES, Columns
-from core.metrics.envelope import Series
-from core.metrics.history import History
+from core.analysis.envelope import Series
+from core.analysis.history import History
+from signscope.curve_columns import DTYPES, Columns
 
 Floats = npt.NDArray[np.float32]
 

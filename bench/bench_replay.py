@@ -19,7 +19,7 @@ from pathlib import Path
 from core.config import DEMO_CORPUS, RunConfig, config_from_dict
 from core.corpus.importers.mp_data import import_mp_data, parse_signers
 from core.training.replay import DEFAULT_POLICIES, STORY_RATIO, ReplayResult, replay, story_config
-from core.training.run_state import RunControl, RunEvent
+from signscope.run_state import RunControl, RunEvent
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ import time
 from typing import Any
 
 from bench.step_bench import StepBench, best_device, step_bench, tell
-from core.runs.ledger import Ledger
-from core.training.records import StepRecord
+from signscope.ledger import Ledger
+from signscope.records import StepRecord
 
 STRETCH = 3
 """Steps between two checkpoints here: longer than writing one takes."""

@@ -41,8 +41,9 @@ from app.theme import Theme, ThemeChoice
 from app.training.run_controller import RunController, RunRequest
 from core.config import RunConfig, config_from_dict
 from core.corpus.demo import ensure_demo_corpus, make_demo_corpus
-from core.training.input_statistics import InputStatistics
-from core.training.records import (
+from core.landmarks.input_statistics import InputStatistics
+from core.training.session import RunResult, TrainingJob, run_job
+from signscope.records import (
     EpochRecord,
     Evaluation,
     Outcome,
@@ -50,8 +51,7 @@ from core.training.records import (
     StepRecord,
     TrainingObserver,
 )
-from core.training.run_state import RunControl, RunEvent
-from core.training.session import RunResult, TrainingJob, run_job
+from signscope.run_state import RunControl, RunEvent
 
 LATENESS_POINTS = 100_000
 LATENESS_S = 20.0

@@ -17,13 +17,13 @@ from core.corpus.batching import Batch, TrainingData
 from core.corpus.demo import make_demo_corpus
 from core.corpus.store import Corpus
 from core.model.teacher import encoded_length
-from core.runs.ledger import Ledger
 from core.training.checkpoint import CheckpointStore
 from core.training.device import compute_mode, compute_settings
 from core.training.policy import clip_policy
 from core.training.provenance import versions
-from core.training.run_state import RunControl, RunEvent
 from core.training.trainer import Trainer
+from signscope.ledger import Ledger
+from signscope.run_state import RunControl, RunEvent
 
 
 class StepBench:

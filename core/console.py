@@ -13,15 +13,15 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from core.training.narrator import Narrator
-from core.training.records import (
+from core.analysis.narrator import Narrator
+from signscope.records import (
     EpochRecord,
     Evaluation,
     EventKind,
     RunEventRecord,
     StepRecord,
 )
-from core.training.run_state import RunControl, RunEvent, RunSnapshot, RunState
+from signscope.run_state import RunControl, RunEvent, RunSnapshot, RunState
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is in all (0 while that is not known)."""

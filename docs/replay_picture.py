@@ -34,9 +34,9 @@ def draw(runs: list[Path], out: Path) -> None:
     from app.runs.overlay import OverlaidRun, OverlayPlots
     from app.runs.picture import save_picture
     from app.theme import Theme, ThemeChoice
-    from core.metrics.history import History
-    from core.runs.ledger import LedgerReader
+    from core.analysis.history import History
     from core.training.replay import STORY_SHARE
+    from signscope.ledger import LedgerReader
 
     application = QApplication([])
     theme = Theme(application, ThemeChoice.LIGHT)

@@ -10,10 +10,10 @@ from typing import Any
 
 from core.config import RunConfig, config_from_dict
 from core.corpus.demo import make_demo_corpus
-from core.runs.ledger import LedgerReader
-from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
-from core.training.run_state import RunControl, RunEvent
 from core.training.session import RunResult, TrainingJob, run_job
+from signscope.ledger import LedgerReader
+from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
+from signscope.run_state import RunControl, RunEvent
 
 BATCHES_PER_EPOCH = 7
 

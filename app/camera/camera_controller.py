@@ -20,9 +20,10 @@ import numpy.typing as npt
 from PySide6.QtCore import QCoreApplication, QObject, QThread, Signal, Slot
 from PySide6.QtGui import QImage
 
-from core.errors import CameraError, ModelFileError, SignScopeError
+from core.errors import CameraError, ModelFileError
 from core.landmarks.layout import LEFT_HAND, N_POINTS, POSE, RIGHT_HAND
 from core.landmarks.models import missing_models
+from signscope.errors import SignScopeError
 
 if TYPE_CHECKING:
     from core.landmarks.capture import Frame, FrameSource

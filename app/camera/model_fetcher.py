@@ -8,8 +8,9 @@ from typing import Final
 
 from PySide6.QtCore import QObject, QThread, Signal, Slot
 
-from core.errors import ModelFileError, SignScopeError
+from core.errors import ModelFileError
 from core.landmarks.models import ensure_models
+from signscope.errors import SignScopeError
 
 _TELL_EVERY_S: Final = 0.05
 

@@ -25,8 +25,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from core.errors import SignScopeError
 from core.paths import corpora_dir
+from signscope.errors import SignScopeError
 
 
 class _Cancelled(Exception):

@@ -8,7 +8,7 @@ import numpy as np
 import pyqtgraph as pg
 
 from app.monitor.live_curve import DecadeAxis
-from core.metrics.history import Axis
+from core.analysis.history import Axis
 
 _LABEL_PX = 22.0
 """Least room for one label of the height axis."""

@@ -10,9 +10,9 @@ from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal, Slot
 from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from core.errors import LedgerError
-from core.runs.reader import LedgerReader
-from core.training.records import Outcome, StepRecord
+from signscope.errors import LedgerError
+from signscope.reader import LedgerReader
+from signscope.records import Outcome, StepRecord
 
 _OUTCOMES = {
     Outcome.APPLIED: "applied",

@@ -20,10 +20,10 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon
 from app.theme import Colors
-from core.metrics.history import History
-from core.training.health import COLUMNS, Finding, FindingKind, Severity, StepWindow, assess
-from core.training.input_statistics import InputStatistics
-from core.training.records import EpochRecord
+from core.analysis.health import COLUMNS, Finding, FindingKind, Severity, StepWindow, assess
+from core.analysis.history import History
+from core.landmarks.input_statistics import InputStatistics
+from signscope.records import EpochRecord
 
 LOOK_EVERY_S = 2.0
 """Findings are about hundreds of batches: looking more often would only make the text restless."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.training.records import EventKind, RunEventRecord
+from signscope.records import EventKind, RunEventRecord
 
 _PREFIX = "step-"
 

@@ -51,9 +51,9 @@ from app.monitor.marks import (
 from app.monitor.pacing import Pacer
 from app.monitor.ranges import LOG_MARGINS, linear_range, log_range, usual_range
 from app.theme import Colors
-from core.metrics.envelope import Series
-from core.metrics.history import Axis, History
-from core.training.records import RunEventRecord
+from core.analysis.envelope import Series
+from core.analysis.history import Axis, History
+from signscope.records import RunEventRecord
 
 AXIS_WIDTH = 58
 SIDE_WIDTH = 76

@@ -17,8 +17,8 @@ from PySide6.QtGui import QBrush, QColor, QFont, QPainter, QPen, QPolygonF
 
 from app.monitor.live_curve import Numbers, ViewItem
 from app.theme import Colors
-from core.metrics.smoothing import LogHistogram
-from core.training.records import EventKind, RunEventRecord
+from core.analysis.smoothing import LogHistogram
+from signscope.records import EventKind, RunEventRecord
 
 MARKED = (
     EventKind.RESUMED,

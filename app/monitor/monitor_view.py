@@ -31,9 +31,9 @@ from app.monitor.marks import MARKED
 from app.monitor.pacing import Pacer
 from app.monitor.plot_bar import AXES, SMOOTHINGS, PlotBar, decay_of
 from app.theme import Colors
-from core.metrics.history import Axis, History
-from core.runs.folder import RunFolder
-from core.training.records import LARGE_GRAD_NORM, RunEventRecord, StepRecord
+from core.analysis.history import Axis, History
+from signscope.folder import RunFolder
+from signscope.records import LARGE_GRAD_NORM, RunEventRecord, StepRecord
 
 _FIRST_SPANS: dict[Axis, float] = {"step": 50.0, "epoch": 1.0, "time": 10.0}
 """What the x axis shows before there is more."""

@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QToolButton, QWidget
 
 from app.icons import icon
 from app.theme import Colors
-from core.metrics.history import Axis
+from core.analysis.history import Axis
 
 PLOT_KEYS: tuple[tuple[str, str], ...] = (
     ("← →", "Crosshair to the batch before or after"),

@@ -12,8 +12,8 @@ from PySide6.QtCore import QObject, Slot
 
 from app.camera.camera_controller import CameraState, PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
-from core.training.health import PREVIEW_FRAMES
-from core.training.input_statistics import measure_inputs
+from core.analysis.health import PREVIEW_FRAMES
+from core.landmarks.input_statistics import measure_inputs
 
 KEPT_FRAMES = 2 * PREVIEW_FRAMES
 """Newest frames that are measured: some six seconds of a camera, 2 ms of work."""

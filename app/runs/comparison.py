@@ -36,11 +36,12 @@ from app.runs.picture import save_picture
 from app.runs.run_table import percent, thousands
 from app.theme import Colors
 from app.training.progress import duration_text
-from core.errors import ExportError, RunFolderError
-from core.metrics.history import History
-from core.runs.catalogue import RunSummary, summarize
-from core.runs.compare import differences, flat_settings
-from core.runs.folder import RunFolder
+from core.analysis.catalogue import RunSummary, summarize
+from core.analysis.compare import differences, flat_settings
+from core.analysis.history import History
+from core.errors import ExportError
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
 
 _SHARE_PERCENT = 7.0
 _MINUS = "\u2212"

@@ -21,8 +21,8 @@ from app.theme import Theme
 from app.training.run_controller import RunController, RunRequest
 from app.waiting import dialog_closed
 from core.config import DEMO_CORPUS, load_config
-from core.errors import SignScopeError
-from core.runs.folder import RunFolder
+from signscope.errors import SignScopeError
+from signscope.folder import RunFolder
 
 
 class RunsDesk(QObject):

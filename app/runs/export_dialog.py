@@ -33,8 +33,8 @@ from app.runs.picture import LARGEST, save_picture
 from app.runs.run_table import thousands
 from app.theme import Colors
 from app.waiting import dialog_closed
-from core.errors import SignScopeError
-from core.runs.folder import safe_name
+from signscope.errors import SignScopeError
+from signscope.folder import safe_name
 
 _BAR_STEPS = 1000
 
@@ -361,7 +361,7 @@ class ExportDialog(QDialog):
         assert run is not None
 
         def write(progress: Progress) -> None:
-            from core.runs.export import export_run
+            from core.analysis.export.tables import export_run
 
             export_run(run, target, kind, overwrite=replace, progress=progress)
 

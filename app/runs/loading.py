@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import RunFolderError
-from core.metrics.history import History
-from core.runs.catalogue import RunSummary, summarize
-from core.runs.folder import RunFolder
-from core.runs.reader import LedgerReader
-from core.training.records import EpochRecord, Evaluation, RunEventRecord
+from core.analysis.catalogue import RunSummary, summarize
+from core.analysis.history import History
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
+from signscope.reader import LedgerReader
+from signscope.records import EpochRecord, Evaluation, RunEventRecord
 
 LOG_TAIL_BYTES = 400_000
 """How much of the end of a run's log is read."""

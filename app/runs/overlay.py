@@ -32,7 +32,7 @@ from app.monitor.live_curve import (
 from app.runs.flow_layout import FlowLayout
 from app.runs.run_colors import RunStyle, run_style
 from app.theme import Colors
-from core.metrics.history import History
+from core.analysis.history import History
 
 SWATCH_SIZE = QSize(30, 12)
 """A swatch in pixels; its line ends a little before the text beside it."""

@@ -10,8 +10,9 @@ from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtSvg import QSvgGenerator
 from PySide6.QtWidgets import QApplication, QWidget
 
-from core.errors import ExportError, RunFolderError
-from core.runs.folder import write_atomically
+from core.errors import ExportError
+from signscope.errors import RunFolderError
+from signscope.folder import write_atomically
 
 LARGEST = 16384
 """Most pixels along one side."""

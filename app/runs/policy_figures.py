@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from core.training.records import EpochRecord, StepRecord
+from signscope.records import EpochRecord, StepRecord
 
 
 class PolicyFigures:

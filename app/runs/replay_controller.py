@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from app.training.work_controller import BUFFER_CAPACITY, WorkController
-from core.metrics.step_buffer import StepBuffer
 from core.training.policy import UpdatePolicy
-from core.training.records import (
+from signscope.records import (
     EpochRecord,
     Evaluation,
     RunEventRecord,
     StepRecord,
     TrainingObserver,
 )
-from core.training.run_state import RunControl
+from signscope.run_state import RunControl
+from signscope.step_buffer import StepBuffer
 
 if TYPE_CHECKING:
     from core.training.replay import ReplayResult

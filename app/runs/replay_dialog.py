@@ -39,11 +39,11 @@ from app.runs.picture import save_picture
 from app.runs.policy_figures import PolicyFigures
 from app.runs.replay_controller import PolicyPlan, PolicyRecords, ReplayController, ReplayRequest
 from app.theme import Colors
+from core.analysis.history import History
 from core.config import DEMO_CORPUS
-from core.errors import SignScopeError
-from core.metrics.history import History
-from core.training.records import EventKind, RunEventRecord, StepRecord
-from core.training.run_state import RunEvent, RunSnapshot, RunState
+from signscope.errors import SignScopeError
+from signscope.records import EventKind, RunEventRecord, StepRecord
+from signscope.run_state import RunEvent, RunSnapshot, RunState
 
 if TYPE_CHECKING:
     from core.training.replay import ReplayResult

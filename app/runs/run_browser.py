@@ -45,9 +45,9 @@ from app.runs.background import Tasks
 from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, STARTED, RunFilter, RunTableModel
 from app.theme import Colors
 from app.waiting import dialog_closed
-from core.errors import RunFolderError
-from core.runs.catalogue import RunSummary, list_runs, rename_run, set_note
-from core.runs.folder import RunFolder
+from core.analysis.catalogue import RunSummary, list_runs, rename_run, set_note
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
 
 REFRESH_MS = 2000
 _WIDTHS = (

@@ -21,7 +21,7 @@ from PySide6.QtGui import QColor
 
 from app.theme import Colors
 from app.training.progress import duration_text
-from core.runs.catalogue import RunSummary
+from core.analysis.catalogue import RunSummary
 
 _Index = QModelIndex | QPersistentModelIndex
 

@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 )
 
 from app.training.progress import duration_text
-from core.training.records import EpochRecord
+from signscope.records import EpochRecord
 
 _Index = QModelIndex | QPersistentModelIndex
 

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.training.records import StepRecord
+from signscope.records import StepRecord
 
 _WINDOW_S = 20.0
 _SETTLE_S = 1.0

@@ -13,16 +13,16 @@ from PySide6.QtCore import QObject
 from app.training.progress import RunPlace, RunPlan
 from app.training.work_controller import BUFFER_CAPACITY, TICK_MS, WorkController
 from core.config import RunConfig
-from core.metrics.step_buffer import StepBuffer
-from core.training.input_statistics import InputStatistics
-from core.training.records import (
+from core.landmarks.input_statistics import InputStatistics
+from signscope.records import (
     EpochRecord,
     Evaluation,
     RunEventRecord,
     StepRecord,
     TrainingObserver,
 )
-from core.training.run_state import RunControl, RunEvent, RunState
+from signscope.run_state import RunControl, RunEvent, RunState
+from signscope.step_buffer import StepBuffer
 
 if TYPE_CHECKING:
     from core.training.session import RunResult

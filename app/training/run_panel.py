@@ -23,7 +23,7 @@ from app.icons import icon
 from app.theme import Colors
 from app.training.config_form import ConfigForm
 from app.training.progress import RunProgress, duration_text
-from core.training.run_state import RunSnapshot, RunState
+from signscope.run_state import RunSnapshot, RunState
 
 _STATE_TEXTS = {
     RunState.IDLE: "Ready",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QObject, Qt, QThread, QTimer, Signal, Slot
 
-from core.errors import SignScopeError
-from core.training.run_state import RunControl, RunEvent, RunSnapshot
+from signscope.errors import SignScopeError
+from signscope.run_state import RunControl, RunEvent, RunSnapshot
 
 TICK_MS = 33
 BUFFER_CAPACITY = 100_000

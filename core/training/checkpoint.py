@@ -24,7 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from core.errors import CheckpointError, SignScopeError
+from core.errors import CheckpointError
+from signscope.errors import SignScopeError
 
 SCHEMA_VERSION = 1
 _STATE_KEY = "signscope"

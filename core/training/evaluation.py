@@ -10,12 +10,12 @@ import torch
 from core.corpus.batching import Batch, Split
 from core.corpus.vocabulary import Vocabulary
 from core.landmarks.normalize import normalize
-from core.metrics.word_errors import word_errors
 from core.model.decoding import blank_fraction, greedy_decode
 from core.model.losses import ctc_losses
 from core.model.teacher import Teacher
+from core.model.word_errors import word_errors
 from core.training.device import ComputeMode
-from core.training.records import Evaluation
+from signscope.records import Evaluation
 
 
 @torch.no_grad()

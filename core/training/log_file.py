@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, TextIO
 
-from core.training.narrator import Narrator
-from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
+from core.analysis.narrator import Narrator
+from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 
 
 class LogFile:

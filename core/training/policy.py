@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from core.errors import ConfigError
-from core.training.records import Outcome
+from signscope.records import Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import torch
 from core.config import RunConfig, config_to_toml
 from core.corpus.store import Corpus
 from core.training.checkpoint import CheckpointState
-from core.version import VERSION
+from signscope.version import VERSION
 
 _CODE_FOLDERS = ("corpus", "landmarks", "model", "training")
 

@@ -24,12 +24,12 @@ from core.config import (
     RunConfig,
 )
 from core.errors import ConfigError
-from core.runs.folder import write_atomically
-from core.runs.ledger import LedgerReader
 from core.training.policy import UpdatePolicy, parse_policy
-from core.training.records import Outcome, TrainingObserver
-from core.training.run_state import RunControl
 from core.training.session import TrainingJob, run_job
+from signscope.folder import write_atomically
+from signscope.ledger import LedgerReader
+from signscope.records import Outcome, TrainingObserver
+from signscope.run_state import RunControl
 
 STORY_SHARE = 0.07
 """The story's measure of progress: loss 91 -> 6.4 is 7 % of the first loss."""

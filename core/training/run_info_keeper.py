@@ -6,9 +6,9 @@ import contextlib
 import math
 from typing import Any
 
-from core.errors import RunFolderError
-from core.runs.folder import RunFolder
-from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
+from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 
 
 class RunInfoKeeper:

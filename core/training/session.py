@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from core.analysis.health import INPUTS_META, StepWindow, assess
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.corpus.batching import TrainingData
 from core.corpus.demo import ensure_demo_corpus
 from core.corpus.store import Corpus
-from core.errors import CheckpointError, LedgerError, RunFolderError, SignScopeError
+from core.errors import CheckpointError
+from core.landmarks.input_statistics import (
+    InputsObserver,
+    InputStatistics,
+    measure_training_inputs,
+)
 from core.model.teacher import encoded_length
-from core.runs.folder import CorpusInfo, RunFolder, default_name, write_atomically
-from core.runs.ledger import Ledger, LedgerReader
 from core.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -31,19 +35,16 @@ from core.training.checkpoint import (
     remove_after,
 )
 from core.training.device import ComputeMode, compute_mode, compute_settings
-from core.training.health import INPUTS_META, StepWindow, assess
-from core.training.input_statistics import (
-    InputsObserver,
-    InputStatistics,
-    measure_training_inputs,
-)
 from core.training.log_file import LogFile
 from core.training.policy import UpdatePolicy, clip_policy
 from core.training.provenance import resume_differences, versions
-from core.training.records import EventKind, StepRecord, TrainingObserver
 from core.training.run_info_keeper import RunInfoKeeper
-from core.training.run_state import RunControl
 from core.training.trainer import Trainer
+from signscope.errors import LedgerError, RunFolderError, SignScopeError
+from signscope.folder import CorpusInfo, RunFolder, default_name, write_atomically
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import EventKind, StepRecord, TrainingObserver
+from signscope.run_state import RunControl
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The training loop. It reads top to bottom: batch, loss, gradient, clip, decide, step, record.
 
 A finite gradient is always applied, however large; a non-finite one never reaches the weights; and
-every batch becomes exactly one :class:`~core.training.records.StepRecord`.
+every batch becomes exactly one :class:`~signscope.records.StepRecord`.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from core.config import RunConfig
 from core.corpus.batching import Batch, Split, TrainingData
 from core.corpus.prefetch import prefetch
-from core.errors import CheckpointError, DeviceError, LedgerError, SignScopeError
+from core.errors import CheckpointError, DeviceError
 from core.landmarks.normalize import normalize
 from core.model.decoding import blank_fraction
 from core.model.losses import ctc_losses
 from core.model.teacher import Teacher
-from core.runs.ledger import Ledger
 from core.training.checkpoint import Checkpoint, CheckpointState, CheckpointStore, snapshot_tensors
 from core.training.device import ComputeMode, memory_mib
 from core.training.evaluation import evaluate
-from core.training.gradients import (
+from core.training.policy import UpdatePolicy
+from core.training.schedule import learning_rate
+from signscope.errors import LedgerError, SignScopeError
+from signscope.ledger import Ledger
+from signscope.norms import (
     ConsumedGradientAudit,
     GradientNorms,
     clip_and_measure_,
@@ -36,8 +39,7 @@ from core.training.gradients import (
     non_finite_tensors,
     numbers,
 )
-from core.training.policy import UpdatePolicy
-from core.training.records import (
+from signscope.records import (
     Evaluation,
     EventKind,
     Outcome,
@@ -45,9 +47,8 @@ from core.training.records import (
     StepRecord,
     TrainingObserver,
 )
-from core.training.run_state import RunControl, RunEvent
-from core.training.schedule import learning_rate
-from core.training.tally import Tally
+from signscope.run_state import RunControl, RunEvent
+from signscope.tally import Tally
 
 MAX_NAMED_TENSORS = 8
 """Non-finite parameter tensors named in a row; more are counted."""

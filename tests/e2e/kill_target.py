@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from core.config import RunConfig
-from core.errors import SignScopeError
-from core.runs import ledger
 from core.training.session import TrainingJob, resume_job, run_job
+from signscope import ledger
+from signscope.errors import SignScopeError
 from tests.tiny_run import Recorder, started_control, tiny_config
 
 VARIABLE = "SIGNSCOPE_TEST_KILL"

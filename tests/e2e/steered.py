@@ -19,9 +19,9 @@ from typing import Any
 
 import torch._dynamo  # noqa: F401  # an optimizer imports it: 2 s that the server spends once
 
-from core.errors import SignScopeError
-from core.training.run_state import RunControl, RunEvent, RunSnapshot
 from core.training.session import TrainingJob, resume_job, run_job
+from signscope.errors import SignScopeError
+from signscope.run_state import RunControl, RunEvent, RunSnapshot
 from tests.e2e.kill_target import config
 from tests.tiny_run import Recorder
 

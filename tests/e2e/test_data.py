@@ -9,7 +9,7 @@ import pytest
 
 from core.config import AugmentConfig
 from core.corpus.store import Corpus
-from core.runs.ledger import LedgerReader
+from signscope.ledger import LedgerReader
 from tests.e2e.test_train import run_folder
 
 Program = Callable[..., tuple[int, str, str]]

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import LedgerError, RunFolderError, SignScopeError
-from core.runs.folder import RunFolder
-from core.runs.ledger import LedgerReader
 from core.training.checkpoint import best_checkpoint, list_checkpoints, read_checkpoint
-from core.training.records import EventKind
-from core.training.run_state import RunControl, RunEvent, RunState
 from core.training.session import RunResult, TrainingJob, resume_job, run_job
+from signscope.errors import LedgerError, RunFolderError, SignScopeError
+from signscope.folder import RunFolder
+from signscope.invariants import broken_invariants
+from signscope.ledger import LedgerReader
+from signscope.records import EventKind
+from signscope.run_state import RunControl, RunEvent, RunState
 from tests.e2e.steered import Steered
 from tests.tiny_run import (
     BATCHES_PER_EPOCH,
@@ -70,7 +71,7 @@ def assert_nothing_torn(run: Path) -> None:
     RunFolder.open(run)
     with LedgerReader(run / "ledger.sqlite") as reader:
         reader.verify()
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
         assert reader.step_count() >= max(steps)
 
 

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from app.training.run_controller import RunRequest
-from core.training.records import (
+from core.training.session import RunResult
+from signscope.records import (
     EpochRecord,
     Evaluation,
     Outcome,
@@ -15,8 +16,7 @@ from core.training.records import (
     TrainingObserver,
     WordErrors,
 )
-from core.training.run_state import RunControl
-from core.training.session import RunResult
+from signscope.run_state import RunControl
 
 BATCHES = 10
 

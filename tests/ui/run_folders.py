@@ -11,9 +11,9 @@ from typing import Any
 from PySide6.QtWidgets import QMessageBox
 
 from core.config import config_to_toml
-from core.runs.folder import CorpusInfo, RunFolder
-from core.runs.ledger import Ledger
-from core.training.records import StepRecord
+from signscope.folder import CorpusInfo, RunFolder
+from signscope.ledger import Ledger
+from signscope.records import StepRecord
 from tests.tiny_run import tiny_config
 from tests.unit.made_records import make_step
 

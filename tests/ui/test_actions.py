@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from app.actions import TABLE, Actions
 from app.theme import LIGHT
-from core.training.run_state import RunEvent, RunSnapshot, RunState
+from signscope.run_state import RunEvent, RunSnapshot, RunState
 from tests.ui.conftest import MakeWindow
 
 

@@ -18,8 +18,9 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 
 from app.application import _last_resort, _until_left
 from app.main_window import MainWindow
-from core.runs.reader import LedgerReader
-from core.training.run_state import RunState
+from signscope.invariants import broken_invariants
+from signscope.reader import LedgerReader
+from signscope.run_state import RunState
 from tests.tiny_run import tiny_config, tiny_corpus
 from tests.ui.conftest import MakeWindow, RunAsync
 from tests.ui.made_runs import MadeJob
@@ -110,7 +111,7 @@ def test_closing_in_a_real_run_keeps_its_work(
     (run,) = (tmp_path / "runs").iterdir()
     with LedgerReader(run / "ledger.sqlite") as reader:
         assert reader.counts().batches == window.controller.tally().batches >= 4
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
     assert list((run / "checkpoints").iterdir())
 
 

@@ -17,13 +17,13 @@ from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from app.monitor.preview_watch import PreviewWatch
 from app.theme import DARK, LIGHT, Theme
 from app.training.run_controller import RunRequest
+from core.analysis.health import PREVIEW_FRAMES, Finding, FindingKind, Severity
+from core.analysis.history import History
+from core.landmarks.input_statistics import InputsObserver, InputStatistics, measure_inputs
 from core.landmarks.layout import Float32Array
-from core.metrics.history import History
-from core.training.health import PREVIEW_FRAMES, Finding, FindingKind, Severity
-from core.training.input_statistics import InputsObserver, InputStatistics, measure_inputs
-from core.training.records import Outcome, StepRecord, TrainingObserver
-from core.training.run_state import RunControl
 from core.training.session import RunResult
+from signscope.records import Outcome, StepRecord, TrainingObserver
+from signscope.run_state import RunControl
 from tests.ui.conftest import MakeWindow
 from tests.ui.made_runs import MadeJob
 from tests.unit.made_records import make_epoch, make_step

@@ -14,9 +14,9 @@ from app.theme import ThemeChoice
 from app.training.run_controller import RunRequest
 from core.config import RunConfig
 from core.errors import CorpusError
-from core.training.records import EventKind, RunEventRecord, TrainingObserver
-from core.training.run_state import RunControl, RunState
 from core.training.session import RunResult
+from signscope.records import EventKind, RunEventRecord, TrainingObserver
+from signscope.run_state import RunControl, RunState
 from tests.tiny_run import BATCHES_PER_EPOCH, tiny_config, tiny_corpus
 from tests.ui.conftest import MakeWindow
 from tests.ui.made_runs import MadeJob, bad_step, step_record

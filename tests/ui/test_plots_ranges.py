@@ -20,8 +20,8 @@ from app.monitor.monitor_view import MonitorView
 from app.monitor.plot_bar import AXES, SMOOTHINGS, decay_of
 from app.monitor.ranges import linear_range, log_range, usual_range
 from app.theme import LIGHT
-from core.metrics.smoothing import Ema
-from core.training.records import StepRecord
+from core.analysis.smoothing import Ema
+from signscope.records import StepRecord
 from tests.ui.made_runs import step_record
 
 

@@ -21,9 +21,9 @@ from app.monitor.live_plot import SHARE_WINDOW, LivePlot
 from app.monitor.monitor_view import MonitorView
 from app.monitor.plot_bar import PLOT_KEYS, SMOOTHINGS
 from app.theme import LIGHT
-from core.metrics.smoothing import LogHistogram, RollingShare
-from core.runs.ledger import Ledger, LedgerReader
-from core.training.records import EventKind, Outcome, RunEventRecord, StepRecord
+from core.analysis.smoothing import LogHistogram, RollingShare
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
 from tests.ui.made_runs import BATCHES, bad_step, step_record
 
 BAD = 41

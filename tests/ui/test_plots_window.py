@@ -16,11 +16,11 @@ from app.monitor.batch_row import full_row
 from app.runs.picture import save_picture
 from app.theme import LIGHT
 from app.training.run_controller import RunRequest
-from core.runs.folder import RunFolder
-from core.runs.ledger import Ledger, LedgerReader
-from core.training.records import EventKind, RunEventRecord
-from core.training.run_state import RunControl
 from core.training.session import FolderObserver, RunResult
+from signscope.folder import RunFolder
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import EventKind, RunEventRecord
+from signscope.run_state import RunControl
 from tests.ui.made_runs import BATCHES, bad_step, step_record
 
 STEPS = 60

@@ -18,11 +18,11 @@ from app.runs.replay_controller import ObserverFactory, ReplayController, Replay
 from app.runs.replay_dialog import ReplayDialog, verdict
 from app.theme import DARK, LIGHT
 from core.errors import CorpusError
-from core.runs.ledger import LedgerReader
 from core.training.policy import parse_policy
-from core.training.records import Outcome, StepRecord
 from core.training.replay import PolicyResult, ReplayResult, replay
-from core.training.run_state import RunControl
+from signscope.ledger import LedgerReader
+from signscope.records import Outcome, StepRecord
+from signscope.run_state import RunControl
 from tests.tiny_run import tiny_config, tiny_corpus
 from tests.unit.made_records import make_step
 
@@ -223,7 +223,7 @@ def test_a_paused_replay_can_go_on(qtbot: QtBot, make_dialog: MakeDialog) -> Non
     def pausing(
         request: ReplayRequest, control: RunControl, observers_for: ObserverFactory
     ) -> ReplayResult:
-        from core.training.run_state import RunEvent
+        from signscope.run_state import RunEvent
 
         control.apply(RunEvent.PAUSE)
         control.wait_while_paused()

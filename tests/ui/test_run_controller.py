@@ -18,11 +18,12 @@ from app.training.run_controller import (
     RunUpdate,
 )
 from core.config import RunConfig
-from core.errors import CorpusError, SignScopeError
-from core.runs.reader import LedgerReader
-from core.training.records import EventKind, RunEventRecord, StepRecord, TrainingObserver
-from core.training.run_state import RunControl, RunEvent, RunSnapshot, RunState
+from core.errors import CorpusError
 from core.training.session import RunResult
+from signscope.errors import SignScopeError
+from signscope.reader import LedgerReader
+from signscope.records import EventKind, RunEventRecord, StepRecord, TrainingObserver
+from signscope.run_state import RunControl, RunEvent, RunSnapshot, RunState
 from tests.tiny_run import BATCHES_PER_EPOCH, tiny_config, tiny_corpus
 from tests.ui.made_runs import MadeJob, bad_step, step_record
 

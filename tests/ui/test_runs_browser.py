@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 from app.runs.run_browser import RunBrowser, move_to_bin
 from app.runs.run_table import COLUMNS, NAME, NOTE, STATE
 from app.theme import DARK, LIGHT
-from core.runs.folder import RunFolder
+from signscope.folder import RunFolder
 from tests.ui.conftest import RunAsync
 from tests.ui.run_folders import make_run, press, until
 

@@ -13,10 +13,10 @@ from pytestqt.qtbot import QtBot
 from app.runs.comparison import ComparisonDialog
 from app.runs.loading import batches_to_share, load_run
 from app.theme import DARK, LIGHT
-from core.errors import LedgerError, RunFolderError
-from core.metrics.history import History
-from core.runs.folder import RunFolder
-from core.training.records import Outcome
+from core.analysis.history import History
+from signscope.errors import LedgerError, RunFolderError
+from signscope.folder import RunFolder
+from signscope.records import Outcome
 from tests.ui.conftest import RunAsync
 from tests.ui.run_folders import make_run, until
 from tests.unit.made_records import make_step, non_finite_step

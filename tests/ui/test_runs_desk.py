@@ -14,9 +14,9 @@ from app.main_window import MainWindow
 from app.messages import MessageBar
 from app.runs.export_dialog import ExportDialog
 from app.runs.replay_controller import ObserverFactory, ReplayRequest
-from core.runs.folder import RunFolder
 from core.training.replay import ReplayResult
-from core.training.run_state import RunControl
+from signscope.folder import RunFolder
+from signscope.run_state import RunControl
 from tests.tiny_run import (
     BATCHES_PER_EPOCH,
     ledger_losses,

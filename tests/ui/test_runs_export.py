@@ -17,7 +17,7 @@ from shiboken6 import Shiboken
 from app.runs.background import Progress
 from app.runs.export_dialog import ExportDialog, PictureSource
 from app.theme import LIGHT
-from core.runs.ledger import LedgerReader
+from signscope.ledger import LedgerReader
 from tests.ui.conftest import RunAsync
 from tests.ui.run_folders import make_run, press, until
 
@@ -146,7 +146,7 @@ def test_cancel_ends_the_export(
             progress(1, 2)
             time.sleep(0.001)
 
-    monkeypatch.setattr("core.runs.export.export_run", endless)
+    monkeypatch.setattr("core.analysis.export.tables.export_run", endless)
 
     async def cancel(dialog: ExportDialog) -> None:
         dialog.choose_kind("csv")

@@ -19,8 +19,8 @@ from app.runs.overlay import OverlaidRun, OverlayPlots
 from app.runs.picture import save_picture
 from app.runs.run_colors import DARK_RUNS, DASHES, LIGHT_RUNS, run_style
 from app.theme import DARK, LIGHT, Colors
+from core.analysis.history import History
 from core.errors import ExportError
-from core.metrics.history import History
 from tests.unit.made_records import make_step, non_finite_step
 
 # Machado, Oliveira, Fernandes (2009): how a dichromat sees linear RGB.

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from core.training.records import EpochRecord, Evaluation, Outcome, StepRecord, WordErrors
+from signscope.records import EpochRecord, Evaluation, Outcome, StepRecord, WordErrors
 
 MAX_NORM = 1.0
 

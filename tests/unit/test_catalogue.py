@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import RunFolderError
-from core.runs.catalogue import list_runs, rename_run, set_note
-from core.runs.folder import CorpusInfo, RunFolder
-from core.runs.ledger import Ledger
+from core.analysis.catalogue import list_runs, rename_run, set_note
+from signscope.errors import RunFolderError
+from signscope.folder import CorpusInfo, RunFolder
+from signscope.ledger import Ledger
 from tests.unit.made_records import make_step
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.errors import CheckpointError, LedgerError
+from core.errors import CheckpointError
 from core.training import checkpoint as checkpoints
 from core.training.checkpoint import (
     Checkpoint,
@@ -20,6 +20,7 @@ from core.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from signscope.errors import LedgerError
 
 
 def make_checkpoint(step: int = 3) -> Checkpoint:

@@ -4,12 +4,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.analysis.catalogue import RunSummary
+from core.analysis.compare import (
+    MISSING,
+    Difference,
+    delta_curve,
+    differences,
+    figures,
+    flat_settings,
+)
+from core.analysis.history import History
 from core.config import RunConfig, config_to_toml
-from core.errors import RunFolderError
-from core.metrics.history import History
-from core.runs.catalogue import RunSummary
-from core.runs.compare import MISSING, Difference, delta_curve, differences, figures, flat_settings
-from core.runs.folder import RunFolder
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
 from tests.unit.made_records import make_step, non_finite_step
 
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from core.console import ConsoleObserver, progress_bar, run_in_terminal
-from core.training.records import (
+from signscope.records import (
     EpochRecord,
     EventKind,
     Outcome,
     RunEventRecord,
     StepRecord,
 )
-from core.training.run_state import RunControl, RunEvent, RunState
+from signscope.run_state import RunControl, RunEvent, RunState
 from tests.conftest import REPOSITORY
 
 STEP = StepRecord(

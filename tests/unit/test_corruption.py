@@ -28,9 +28,7 @@ import torch
 
 from core.config import load_config
 from core.corpus.store import Corpus
-from core.errors import CheckpointError, ConfigError, LedgerError, RunFolderError, SignScopeError
-from core.runs.folder import RunFolder
-from core.runs.ledger import Ledger, LedgerReader
+from core.errors import CheckpointError, ConfigError
 from core.training.checkpoint import (
     CheckpointState,
     best_checkpoint,
@@ -38,8 +36,11 @@ from core.training.checkpoint import (
     read_checkpoint,
 )
 from core.training.provenance import resume_differences
-from core.training.records import EventKind, RunEventRecord
 from core.training.session import resume_job, run_job
+from signscope.errors import LedgerError, RunFolderError, SignScopeError
+from signscope.folder import RunFolder
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import EventKind, RunEventRecord
 from tests.tiny_run import started_control, stop_after, tiny_config, tiny_corpus, train
 from tests.unit.made_records import make_epoch, make_step
 

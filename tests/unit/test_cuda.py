@@ -11,9 +11,9 @@ import torch
 from core.model.losses import CtcRoute
 from core.training.checkpoint import newest_checkpoint
 from core.training.device import compute_mode
-from core.training.gradients import clip_and_measure_, clip_overflowed_, non_finite_tensors
-from core.training.records import Outcome
 from core.training.session import resume_job, run_job
+from signscope.norms import clip_and_measure_, clip_overflowed_, non_finite_tensors
+from signscope.records import Outcome
 from tests.tiny_run import (
     Recorder,
     ledger_losses,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.metrics.envelope import GrowingArray, Series, bucket_bits
+from core.analysis.envelope import GrowingArray, Series, bucket_bits
 
 Floats = npt.NDArray[np.float32]
 

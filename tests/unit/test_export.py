@@ -12,15 +12,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from core.errors import ExportError, LedgerError
-from core.runs.export import COLUMNS, EVENT_FILE_PREFIX, export_run
-from core.runs.folder import RunFolder
-from core.runs.ledger import Ledger, LedgerReader
-from core.runs.report import report_html
-from core.runs.svg_chart import Chart, Curve, draw
-from core.runs.tensorboard_events import masked_checksums
-from core.training.health import Finding, FindingKind, Severity
-from core.training.records import Outcome, StepRecord
+from core.analysis.export.html import report_html
+from core.analysis.export.svg_chart import Chart, Curve, draw
+from core.analysis.export.tables import COLUMNS, EVENT_FILE_PREFIX, export_run
+from core.analysis.export.tensorboard import masked_checksums
+from core.analysis.health import Finding, FindingKind, Severity
+from core.errors import ExportError
+from signscope.errors import LedgerError
+from signscope.folder import RunFolder
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import Outcome, StepRecord
 from tests.unit.made_records import make_epoch, make_evaluation, make_step, non_finite_step
 
 

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from core.errors import UpdateAuditError
-from core.training.gradients import (
+from core.training.policy import clip_policy
+from signscope.errors import UpdateAuditError
+from signscope.norms import (
     ConsumedGradientAudit,
     clip_and_measure_,
     clip_overflowed_,
     non_finite_tensors,
     numbers,
 )
-from core.training.policy import clip_policy
-from core.training.records import Outcome
+from signscope.records import Outcome
 
 
 def parameters(*gradients: torch.Tensor) -> list[nn.Parameter]:

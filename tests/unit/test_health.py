@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.metrics.curve_columns import OUTCOMES
-from core.metrics.history import History
-from core.training import health
-from core.training.health import Finding, FindingKind, Severity, StepWindow, assess
-from core.training.input_statistics import InputStatistics
-from core.training.records import EpochRecord, Evaluation, Outcome, WordErrors
+from core.analysis import health
+from core.analysis.health import Finding, FindingKind, Severity, StepWindow, assess
+from core.analysis.history import History
+from core.landmarks.input_statistics import InputStatistics
+from signscope.curve_columns import OUTCOMES
+from signscope.records import EpochRecord, Evaluation, Outcome, WordErrors
 from tests.unit.made_records import make_step
 
 Array = npt.NDArray[np.floating]
@@ -447,5 +447,5 @@ def test_statistics_of_the_input_survive_as_text() -> None:
 
 
 def test_detectors_need_no_torch() -> None:
-    code = "import sys, core.training.health; sys.exit('torch' in sys.modules)"
+    code = "import sys, core.analysis.health; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from core.analysis.health import (
+    INPUTS_META,
+    Finding,
+    FindingKind,
+    Severity,
+    StepWindow,
+    assess,
+    assess_run,
+)
 from core.corpus import batching
 from core.corpus.batching import Batch, TrainingData
 from core.corpus.store import CorpusWriter, Sample
+from core.landmarks.input_statistics import InputStatistics, measure_inputs
 from core.landmarks.layout import (
     LEFT_SHOULDER,
     LEFT_WRIST,
@@ -25,21 +35,12 @@ from core.landmarks.layout import (
     Float32Array,
 )
 from core.model.teacher import Teacher
-from core.runs.ledger import LedgerReader
 from core.training import trainer as trainer_module
-from core.training.health import (
-    INPUTS_META,
-    Finding,
-    FindingKind,
-    Severity,
-    StepWindow,
-    assess,
-    assess_run,
-)
-from core.training.input_statistics import InputStatistics, measure_inputs
 from core.training.policy import UpdatePolicy, parse_policy
-from core.training.records import EventKind, StepRecord
 from core.training.session import TrainingJob, run_job
+from signscope.invariants import broken_invariants
+from signscope.ledger import LedgerReader
+from signscope.records import EventKind, StepRecord
 from tests.tiny_run import Recorder, started_control, tiny_config
 
 PLACES = ((0.35, 0.5), (0.5, 0.3), (0.6, 0.6))
@@ -293,7 +294,7 @@ def test_the_statistics_of_the_input_stay_with_the_run(corpus: Path, tmp_path: P
     (ledger,) = tmp_path.glob("*/ledger.sqlite")
     with LedgerReader(ledger) as reader:
         assert InputStatistics.from_json(reader.meta()[INPUTS_META]) == watcher.inputs
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
     assert watcher.inputs.samples == 32
     assert watcher.inputs.right_share == watcher.inputs.raised_hand_share == 1
     assert watcher.inputs.left_share == 0

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.errors import LedgerError
-from core.metrics.curve_columns import DTYPES, OUTCOMES, columns_of, pack, unpack
-from core.metrics.history import Axis, History, LoadCancelled
-from core.metrics.smoothing import Ema, LogHistogram, RollingShare
-from core.runs.ledger import Ledger, LedgerReader
-from core.runs.rows import CURVE_BLOCK
-from core.training.records import Outcome, StepRecord
+from core.analysis.history import Axis, History, LoadCancelled
+from core.analysis.smoothing import Ema, LogHistogram, RollingShare
+from signscope.curve_columns import DTYPES, OUTCOMES, columns_of, pack, unpack
+from signscope.errors import LedgerError
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import Outcome, StepRecord
+from signscope.schema import CURVE_BLOCK
 from tests.unit.made_records import make_step, non_finite_step
 
 

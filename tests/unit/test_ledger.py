@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.errors import LedgerError
-from core.metrics.curve_columns import OUTCOMES
-from core.runs.ledger import Ledger, LedgerReader, OutcomeCounts
-from core.runs.rows import CURVE_BLOCK
-from core.training.records import EventKind, Outcome, RunEventRecord, StepRecord
+from signscope.curve_columns import OUTCOMES
+from signscope.errors import LedgerError
+from signscope.invariants import broken_invariants
+from signscope.ledger import Ledger, LedgerReader, OutcomeCounts
+from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
+from signscope.schema import CURVE_BLOCK
 from tests.unit.made_records import (
     MAX_NORM,
     make_epoch,
@@ -67,7 +68,7 @@ def test_everything_written_reads_back_exactly(tmp_path: Path) -> None:
         assert reader.evaluations()[-1] == (3, make_evaluation("test"))
         assert reader.events() == [dataclasses.replace(event, text="ein Häkchen ?")]
         assert reader.meta() == {"policy": "clip", "max_norm": "1.0"}
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
         reader.verify()
 
 
@@ -112,7 +113,7 @@ def test_columns_give_all_rows_in_chunks(tmp_path: Path) -> None:
 def test_flush_makes_rows_visible_to_another_process(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     count = (
-        "import sys; from pathlib import Path; from core.runs.ledger import LedgerReader;"
+        "import sys; from pathlib import Path; from signscope.ledger import LedgerReader;"
         "r = LedgerReader(Path(sys.argv[1])); print(r.counts().batches, len(r.steps()))"
     )
     with Ledger(path, META) as ledger:
@@ -144,7 +145,7 @@ def test_a_ledger_is_continued_and_curves_join(tmp_path: Path) -> None:
         assert np.array_equal(loss, np.array([record.loss for record in steps], np.float32))
         assert [event.step for event in reader.events()] == [CURVE_BLOCK + 50, CURVE_BLOCK + 50]
         assert reader._tally()["curves"] == 2
-        missing = reader.check_invariants()
+        missing = broken_invariants(reader)
     assert missing == [f"Epoch {epoch} was finished but has no row." for epoch in range(1, 5)]
 
 
@@ -166,7 +167,7 @@ def test_truncation_and_redoing_leave_no_trace(tmp_path: Path, cut: int) -> None
         assert same_records(reader.steps(), steps)
         assert [record.epoch for record in reader.epochs()] == [1, 2, 3]
         assert [event.text for event in reader.events()] == ["kept"]
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
         reader.verify()
 
 
@@ -181,7 +182,7 @@ def test_a_changed_max_norm_holds_from_where_the_run_went_on(tmp_path: Path) -> 
     with LedgerReader(path) as reader:
         assert reader.meta()["max_norm"] == "50.0"
         assert [stretch[:2] for stretch in reader.meta_stretches()] == [(0, 4), (5, 1 << 62)]
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
 
 
 @pytest.mark.parametrize(
@@ -211,14 +212,14 @@ def test_each_broken_invariant_is_told(
         for epoch in (1, 2):
             ledger.append_epoch(make_epoch(epoch, sound))
     with LedgerReader(path) as reader:
-        assert any(sentence in told for told in reader.check_invariants())
+        assert any(sentence in told for told in broken_invariants(reader))
 
 
 def test_a_gap_is_told(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     write(path, [make_step(step, batches_per_epoch=100) for step in (0, 1, 3)])
     with LedgerReader(path) as reader:
-        assert "Step 3 does not follow the step before it." in reader.check_invariants()
+        assert "Step 3 does not follow the step before it." in broken_invariants(reader)
 
 
 def test_the_same_step_twice_is_refused(tmp_path: Path) -> None:
@@ -367,7 +368,7 @@ def test_vanished_and_changed_rows_are_found(tmp_path: Path) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from core.runs.ledger import Ledger
+from signscope.ledger import Ledger
 from tests.unit.made_records import make_epoch, make_step
 ledger = Ledger(Path(sys.argv[1]), {"policy": "clip", "max_norm": 1.0})
 steps = []
@@ -396,7 +397,7 @@ def test_a_killed_writer_leaves_a_sound_ledger_that_goes_on(tmp_path: Path) -> N
         assert last is not None
         assert last >= 1500
         reader.verify()
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
     with Ledger(path, META) as ledger:
         ledger.truncate_from(1234, 3)
         for step in range(1234, 1300):
@@ -405,7 +406,7 @@ def test_a_killed_writer_leaves_a_sound_ledger_that_goes_on(tmp_path: Path) -> N
         reader.verify()
         expected = [make_step(step, batches_per_epoch=500) for step in range(1300)]
         assert same_records(reader.steps(), expected)
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
 
 
 def test_a_reader_never_sees_half_of_anything_while_rows_come(tmp_path: Path) -> None:
@@ -427,7 +428,7 @@ def test_a_reader_never_sees_half_of_anything_while_rows_come(tmp_path: Path) ->
                 assert len(loss) - 1 >= seen
                 seen = len(loss) - 1
                 assert reader.step_count() >= seen
-                assert all("no row" in told for told in reader.check_invariants())
+                assert all("no row" in told for told in broken_invariants(reader))
         writer.join()
     with LedgerReader(path) as reader:
         assert same_records(reader.steps(), steps)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from core.analysis.narrator import Narrator
 from core.config import OptimConfig
 from core.errors import ConfigError
-from core.training.narrator import Narrator
 from core.training.policy import parse_policy
-from core.training.records import Evaluation, Outcome, StepRecord, WordErrors
 from core.training.schedule import learning_rate
-from core.training.tally import Tally
+from signscope.records import Evaluation, Outcome, StepRecord, WordErrors
+from signscope.tally import Tally
 
 
 def record(step: int = 0, **changes: object) -> StepRecord:

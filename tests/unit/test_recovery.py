@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from core.errors import CheckpointError, DeviceError
-from core.runs.folder import RunFolder
-from core.runs.ledger import Ledger, LedgerReader
 from core.training import checkpoint as checkpoints
 from core.training import evaluation
 from core.training.checkpoint import (
@@ -25,14 +23,16 @@ from core.training.checkpoint import (
     remove_after,
     write_checkpoint,
 )
-from core.training.records import EventKind
-from core.training.run_state import RunEvent, RunState
 from core.training.session import (
     ChangedSinceCheckpointError,
     TrainingJob,
     resume_job,
     run_job,
 )
+from signscope.folder import RunFolder
+from signscope.ledger import Ledger, LedgerReader
+from signscope.records import EventKind
+from signscope.run_state import RunEvent, RunState
 from tests.tiny_run import (
     BATCHES_PER_EPOCH,
     Recorder,

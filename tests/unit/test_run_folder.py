@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import RunFolderError
-from core.runs.folder import RunFolder, RunInfo, default_name, safe_name, write_atomically
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder, RunInfo, default_name, safe_name, write_atomically
 
 HOLD = """
 import sys
 from pathlib import Path
-from core.runs.folder import RunFolder
+from signscope.folder import RunFolder
 folder = RunFolder.open(Path(sys.argv[1]))
 with folder.lock():
     folder.update_info(state="running")
@@ -169,7 +169,7 @@ def test_a_disk_without_room_leaves_the_old_content(tmp_path: Path) -> None:
     path.write_bytes(b"old")
     script = (
         "import resource, sys; from pathlib import Path;"
-        "from core.errors import RunFolderError; from core.runs.folder import write_atomically;"
+        "from core.errors import RunFolderError; from signscope.folder import write_atomically;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try: write_atomically(Path(sys.argv[1]), bytes(5000))\n"
         "except RunFolderError as error: print(error)"

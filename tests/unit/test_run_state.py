@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.training.run_state import (
+from signscope.run_state import (
     TRANSITIONS,
     InvalidTransition,
     RunControl,

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from core.metrics.step_buffer import StepBuffer
+from signscope.step_buffer import StepBuffer
 
 
 def test_items_come_out_once_and_in_order() -> None:

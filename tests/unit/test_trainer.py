@@ -12,10 +12,8 @@ import torch
 
 from core.config import config_to_toml, load_config
 from core.corpus.batching import Batch, TrainingData
-from core.errors import CheckpointError, CorpusError, DeviceError, RunFolderError
+from core.errors import CheckpointError, CorpusError, DeviceError
 from core.model.losses import ctc_losses
-from core.runs.folder import RunFolder
-from core.runs.ledger import LedgerReader
 from core.training import trainer as trainer_module
 from core.training.checkpoint import (
     Checkpoint,
@@ -23,14 +21,18 @@ from core.training.checkpoint import (
     newest_checkpoint,
     read_checkpoint,
 )
-from core.training.records import EventKind, Outcome, StepRecord
-from core.training.run_state import RunEvent, RunState
 from core.training.session import (
     ChangedSinceCheckpointError,
     TrainingJob,
     resume_job,
     run_job,
 )
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
+from signscope.invariants import broken_invariants
+from signscope.ledger import LedgerReader
+from signscope.records import EventKind, Outcome, StepRecord
+from signscope.run_state import RunEvent, RunState
 from tests.tiny_run import (
     BATCHES_PER_EPOCH,
     Recorder,
@@ -75,7 +77,7 @@ def test_one_row_a_batch_and_the_norms_are_clipped(corpus: Path, tmp_path: Path)
     with LedgerReader(result.run_path / "ledger.sqlite") as reader:
         assert reader.steps() == seen.steps
         assert reader.epochs() == seen.epochs
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
     assert [step.step for step in seen.steps] == list(range(result.steps))
     for step in seen.steps:
         assert step.outcome is Outcome.APPLIED
@@ -239,7 +241,7 @@ def test_running_out_of_memory_pauses_with_a_sentence_and_a_checkpoint(
     assert final_tensors(run).state.step == 5
     with LedgerReader(run / "ledger.sqlite") as reader:
         assert reader.counts().batches == 5
-        assert reader.check_invariants() == []
+        assert broken_invariants(reader) == []
 
 
 # ---------------------------------------------------------------- what is refused

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.metrics.word_errors import word_errors
-from core.training.records import WordErrors
+from core.model.word_errors import word_errors
+from signscope.records import WordErrors
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jiwer
 
-from core.training.records import WordErrors
+from signscope.records import WordErrors
 
 _FIRST_TOKEN = 0xF0000  # a private-use plane: one character for each gloss, none of it white space
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import RunFolderError
-from core.metrics.envelope import Coordinates, Floats
-from core.metrics.history import History
-from core.runs.compare import flat_settings
-from core.runs.export import new_file
-from core.runs.folder import RunFolder, RunInfo
-from core.runs.reader import LedgerReader, OutcomeCounts
-from core.runs.svg_chart import PLOT_WIDTH, Chart, Curve, draw, legend
-from core.training.health import Finding, assess_run
-from core.training.records import LARGE_GRAD_NORM, EpochRecord, Evaluation, EventKind
+from core.analysis.compare import flat_settings
+from core.analysis.envelope import Coordinates, Floats
+from core.analysis.export.svg_chart import PLOT_WIDTH, Chart, Curve, draw, legend
+from core.analysis.export.tables import new_file
+from core.analysis.health import Finding, assess_run
+from core.analysis.history import History
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder, RunInfo
+from signscope.invariants import broken_invariants
+from signscope.reader import LedgerReader, OutcomeCounts
+from signscope.records import LARGE_GRAD_NORM, EpochRecord, Evaluation, EventKind
 
 _MOST_MARKS = 400
 _SMOOTHING = 0.98
@@ -62,7 +63,7 @@ def report_html(
             *_charts(history, epochs, meta),
             *_pictures(pictures or {}),
             _findings(assess_run(run) if findings is None else findings),
-            _soundness(reader.check_invariants()),
+            _soundness(broken_invariants(reader)),
             _events(reader),
             _epoch_table(epochs),
             _settings(run),

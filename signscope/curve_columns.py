@@ -14,7 +14,7 @@ from operator import attrgetter
 import numpy as np
 import numpy.typing as npt
 
-from core.training.records import Outcome, StepRecord
+from signscope.records import Outcome, StepRecord
 
 AnyArray = npt.NDArray[np.generic]
 Columns = dict[str, AnyArray]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics.curve_columns import DTYPES, OUTCOMES, columns_of
-from core.training.records import EpochRecord, Outcome
+from signscope.curve_columns import DTYPES, OUTCOMES, columns_of
+from signscope.records import EpochRecord, Outcome
 
 if TYPE_CHECKING:
-    from core.runs.reader import LedgerReader
+    from signscope.reader import LedgerReader
 
 TOLERANCE = 1e-3
 """Relative slack of norms and clip coefficients: what bf16 gradients carry; fp32 stays within 1e-6."""

@@ -1,7 +1,7 @@
 """The ledger of a run: one row a batch, written in groups by a thread that never holds up training.
 
 SQLite in WAL mode, every group one transaction that survives a power cut (synchronous FULL). What a
-row looks like is in core.runs.rows; reading is in core.runs.reader and given here as well.
+row looks like is in signscope.schema; reading is in signscope.reader and given here as well.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from core.errors import LedgerError
-from core.metrics.curve_columns import columns_of, pack
-from core.runs import rows
-from core.runs.reader import LedgerReader, OutcomeCounts
-from core.runs.rows import (
+from signscope import schema as rows
+from signscope.curve_columns import columns_of, pack
+from signscope.errors import LedgerError
+from signscope.reader import LedgerReader, OutcomeCounts
+from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
+from signscope.schema import (
     COUNTED,
     COUNTED_NAMES,
     EPOCHS,
@@ -30,7 +31,6 @@ from core.runs.rows import (
     TALLY,
     Row,
 )
-from core.training.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 
 __all__ = ["Ledger", "LedgerReader", "OutcomeCounts"]
 

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.errors import ExportError, LedgerError
-from core.runs.folder import RunFolder
-from core.runs.reader import LedgerReader
-from core.training.records import StepRecord
+from core.errors import ExportError
+from signscope.errors import LedgerError
+from signscope.folder import RunFolder
+from signscope.reader import LedgerReader
+from signscope.records import StepRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,7 +73,7 @@ def export_run(
     """
     kind = kind or _kind_of(target)
     if kind == "html":
-        from core.runs.report import report_html
+        from core.analysis.export.html import report_html
 
         return report_html(run, target, overwrite=overwrite)
     writers = {"csv": export_csv, "parquet": export_parquet, "tensorboard": export_tensorboard}
@@ -148,7 +149,7 @@ def export_tensorboard(
     samples them as it always does, unless started with ``--samples_per_plugin scalars=0``).
     Texts (sample ids, details) have no place there.
     """
-    from core.runs.tensorboard_events import EventWriter
+    from core.analysis.export.tensorboard import EventWriter
 
     done = 0
     with new_folder(target, overwrite=overwrite) as temporary:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics.curve_columns import (
+from core.analysis.envelope import Coordinates, Floats, GrowingArray, Positions, Series
+from core.analysis.smoothing import Ema, LogHistogram, RollingShare
+from signscope.curve_columns import (
     DTYPES,
     FLOAT_COLUMNS,
     OUTCOMES,
@@ -22,12 +24,10 @@ from core.metrics.curve_columns import (
     Columns,
     columns_of,
 )
-from core.metrics.envelope import Coordinates, Floats, GrowingArray, Positions, Series
-from core.metrics.smoothing import Ema, LogHistogram, RollingShare
-from core.training.records import Outcome, StepRecord
+from signscope.records import Outcome, StepRecord
 
 if TYPE_CHECKING:
-    from core.runs.reader import LedgerReader
+    from signscope.reader import LedgerReader
 
 Axis = Literal["step", "time", "epoch"]
 """What x means: the number of the batch, seconds since the first batch, or epochs (2.5 is half-way

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from core.errors import UpdateAuditError
+from signscope.errors import UpdateAuditError
 
 
 @dataclass(frozen=True, slots=True)

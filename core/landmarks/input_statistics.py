@@ -1,7 +1,7 @@
 """What a stretch of landmarks looks like before it is normalised, as a handful of numbers.
 
 Taken once at the start of a run from its training samples, and from the frames of the camera preview,
-so that :mod:`core.training.health` can say when landmarks were normalised before, or when preview and
+so that :mod:`core.analysis.health` can say when landmarks were normalised before, or when preview and
 training do not mean the same thing by the same numbers.
 
 Free of torch until something is measured.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from core.training.records import EpochRecord, Evaluation, Outcome, StepRecord
+from signscope.records import EpochRecord, Evaluation, Outcome, StepRecord
 
 
 class Tally:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from core.training.records import (
+from signscope.records import (
     EpochRecord,
     Evaluation,
     EventKind,
@@ -147,8 +147,8 @@ CURVES_SQL = (
     "CREATE TABLE curves (first_step INTEGER PRIMARY KEY, rows INTEGER NOT NULL, "
     "data BLOB NOT NULL, crc INTEGER NOT NULL)"
 )
-"""The drawn columns of each full stretch of CURVE_BLOCK steps (core.metrics.curve_columns), which
-load a hundred times faster than rows. They repeat the rows; check_invariants() compares the two."""
+"""The drawn columns of each full stretch of CURVE_BLOCK steps (signscope.curve_columns), which
+load a hundred times faster than rows. They repeat the rows; signscope.invariants compares the two."""
 
 
 def block_checksum(first_step: int, rows: int, data: bytes) -> int:

@@ -5,7 +5,7 @@
     runs/<name>/
         run.json         RunInfo: state, corpus, results; replaced atomically
         config.toml      the settings (core.config)
-        ledger.sqlite    every batch (core.runs.ledger)
+        ledger.sqlite    every batch (signscope.ledger)
         log.txt          the lines that the run printed
         checkpoints/     core.training.checkpoint
         .lock            held by whoever trains; .lock.json beside it says who
@@ -30,8 +30,8 @@ from typing import Any, Literal, Self
 import filelock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from core.errors import RunFolderError
-from core.training.run_state import RunState
+from signscope.errors import RunFolderError
+from signscope.run_state import RunState
 
 SCHEMA_VERSION = 1
 """Version of run.json that this program writes, and the only one that it reads."""

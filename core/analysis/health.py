@@ -24,9 +24,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from core.metrics.curve_columns import OUTCOMES, AnyArray, columns_of
-from core.training.input_statistics import InputStatistics
-from core.training.records import EpochRecord, Outcome, StepRecord
+from core.landmarks.input_statistics import InputStatistics
+from signscope.curve_columns import OUTCOMES, AnyArray, columns_of
+from signscope.records import EpochRecord, Outcome, StepRecord
 
 LOOK_BACK = 5000
 """Newest batches that the detectors are given; none needs more."""
@@ -52,7 +52,7 @@ COLUMNS = (
     "step_s",
     "outcome",
 )
-"""Columns that the detectors read, named and coded as in ``core.metrics.curve_columns``."""
+"""Columns that the detectors read, named and coded as in ``signscope.curve_columns``."""
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -657,8 +657,8 @@ def assess_run(run: Path) -> tuple[Finding, ...]:
     Raises:
         LedgerError: The ledger is missing, damaged, or of another format.
     """
-    from core.runs.folder import RunFolder
-    from core.runs.reader import LedgerReader
+    from signscope.folder import RunFolder
+    from signscope.reader import LedgerReader
 
     with LedgerReader(RunFolder(run).ledger_path) as reader:
         last = reader.last_step()

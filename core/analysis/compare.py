@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.errors import RunFolderError
-from core.metrics.history import History
-from core.runs.catalogue import RunSummary
-from core.runs.folder import RunFolder
+from core.analysis.catalogue import RunSummary
+from core.analysis.history import History
+from signscope.errors import RunFolderError
+from signscope.folder import RunFolder
 
 MISSING = "-"
 """Stands for a setting that a run does not have (an older or newer version made it)."""

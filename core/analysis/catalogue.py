@@ -6,9 +6,9 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.errors import LedgerError, RunFolderError
-from core.runs.folder import INFO_FILE, RunFolder
-from core.runs.reader import LedgerReader
+from signscope.errors import LedgerError, RunFolderError
+from signscope.folder import INFO_FILE, RunFolder
+from signscope.reader import LedgerReader
 
 UNREADABLE = "unreadable"
 """The state shown for a folder that was a run but cannot be read; ``problem`` says why."""

@@ -17,11 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from core.errors import LedgerError
-from core.metrics.curve_columns import DTYPES, OUTCOMES, Columns, columns_of, unpack
-from core.runs import rows
-from core.runs.rows import COUNTED, EPOCHS, EVALUATIONS, EVENTS, META, STEPS, TALLY, Row, Table
-from core.training.records import (
+from signscope import schema as rows
+from signscope.curve_columns import DTYPES, OUTCOMES, Columns, columns_of, unpack
+from signscope.errors import LedgerError
+from signscope.records import (
     LARGE_GRAD_NORM,
     EpochRecord,
     Evaluation,
@@ -29,6 +28,7 @@ from core.training.records import (
     RunEventRecord,
     StepRecord,
 )
+from signscope.schema import COUNTED, EPOCHS, EVALUATIONS, EVENTS, META, STEPS, TALLY, Row, Table
 
 _CHUNK = 20_000  # rows fetched at once: large enough to be quick, small enough to show progress
 _BLOCKS_AT_ONCE = 64
@@ -145,7 +145,7 @@ class LedgerReader:
         """Give columns of the rows from step ``start`` on, ``chunk`` rows at a time.
 
         Names are those of StepRecord. Numbers come as float64 or int64 arrays, ``outcome`` as uint8
-        codes (index into ``core.metrics.curve_columns.OUTCOMES``), texts as lists. Checksums are
+        codes (index into ``signscope.curve_columns.OUTCOMES``), texts as lists. Checksums are
         not checked (see :meth:`verify`). For curves, :meth:`curves` is far quicker.
         """
         unknown = set(names) - set(STEPS.columns)
@@ -168,7 +168,7 @@ class LedgerReader:
     def curves(self) -> Iterator[Columns]:
         """Give the columns that curves are drawn from, oldest first, some 65,000 steps at a time.
 
-        Types as in ``core.metrics.curve_columns.DTYPES``; checksums are checked. Ends with an error
+        Types as in ``signscope.curve_columns.DTYPES``; checksums are checked. Ends with an error
         when fewer steps were found than the ledger counted at the start.
         """
         with self._reading():
@@ -249,12 +249,6 @@ class LedgerReader:
             finally:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
-
-    def check_invariants(self) -> list[str]:
-        """Say, a sentence each, what in this ledger contradicts itself; see core.runs.invariants."""
-        from core.runs.invariants import broken_invariants
-
-        return broken_invariants(self)
 
     def _check_format(self) -> None:
         if self._value("PRAGMA application_id") != rows.APPLICATION_ID:

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 
-from core.training.records import (
+from signscope.records import (
     LARGE_GRAD_NORM,
     EpochRecord,
     Evaluation,

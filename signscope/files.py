@@ -1,0 +1,130 @@
+"""Files that are whole or not there, and files that are what they claim to be.
+
+The one place that writes under a temporary name, syncs and renames, and the one that opens a file somebody
+else may have put there. Everything here raises OSError; callers say what happened to what. Any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_RENAME_TRIES = 40
+_RENAME_WAIT_S = 0.05
+
+
+def sync_file(descriptor: int) -> None:
+    """Return when what was written to ``descriptor`` survives a power cut.
+
+    macOS' fsync leaves data in the drive's cache; F_FULLFSYNC empties that too.
+    """
+    if sys.platform == "darwin":
+        import fcntl
+
+        # A file system without it (a network share) says so; then fsync is all there is.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or removal in ``folder`` survive a power cut, where the system has a way to ask for it."""
+    if os.name == "nt":  # Windows cannot open a folder; its renames are journaled.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename ``source`` over ``target``, waiting up to two seconds on Windows while somebody reads it.
+
+    Windows refuses to replace a file that another program (a reader, a virus scanner) has open.
+    """
+    _retried(lambda: source.replace(target))
+
+
+def remove(path: Path) -> None:
+    """Remove ``path`` if it is there, waiting up to two seconds on Windows while somebody reads it."""
+    _retried(lambda: path.unlink(missing_ok=True))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write ``path`` so that a crash or a full disk leaves either the old content or the new one, synced."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a new file that takes the place of ``path`` when the context ends well, and is gone otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            sync_file(file.fileno())
+        replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
+    """Open ``path`` for reading if it is a regular file.
+
+    A pipe would hang the reader for ever and a device may never end, so both are refused before a byte is read.
+
+    Raises:
+        OSError: It cannot be opened, or it is a folder, pipe, socket or device (EINVAL), or, without
+            ``follow_links``, a link (ELOOP).
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if not follow_links:
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        with contextlib.suppress(OSError):  # fdopen closes it when it fails itself
+            os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """Read all of a regular file of at most ``limit`` bytes.
+
+    Raises:
+        OSError: As :func:`open_regular`; or the file is larger than ``limit`` (EFBIG), whether it said so or not.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
+    return content
+
+
+def _retried(action: Callable[[], object]) -> None:
+    for left in reversed(range(_RENAME_TRIES if os.name == "nt" else 1)):
+        try:
+            action()
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(_RENAME_WAIT_S)
+        else:
+            return
