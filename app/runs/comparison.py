@@ -28,8 +28,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.background import Progress, Tasks, WorkCancelled, with_progress
 from app.messages import MessageBar, Severity
-from app.runs.background import Progress, Tasks, WorkCancelled, with_progress
 from app.runs.loading import batches_to_share, load_history
 from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
 from app.runs.picture import save_picture

@@ -8,8 +8,8 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QMessageBox, QWidget
 
+from app.background import Progress, Tasks, WorkCancelled, with_progress
 from app.messages import MessageBar, Severity
-from app.runs.background import Progress, Tasks, WorkCancelled, with_progress
 from app.runs.comparison import ComparisonDialog
 from app.runs.export_dialog import ExportDialog, PictureSource
 from app.runs.loading import LoadedRun, load_run

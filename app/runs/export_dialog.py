@@ -27,8 +27,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.background import Progress, Tasks, Work, WorkCancelled
 from app.messages import MessageBar, Severity
-from app.runs.background import Progress, Tasks, Work, WorkCancelled
 from app.runs.picture import LARGEST, save_picture
 from app.runs.run_table import thousands
 from app.theme import Colors

@@ -40,8 +40,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.background import Tasks
 from app.messages import MessageBar, Severity
-from app.runs.background import Tasks
 from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, STARTED, RunFilter, RunTableModel
 from app.theme import Colors
 from app.waiting import dialog_closed

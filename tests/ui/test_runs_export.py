@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QLabel, QMessageBox
 from pytestqt.qtbot import QtBot
 from shiboken6 import Shiboken
 
-from app.runs.background import Progress
+from app.background import Progress
 from app.runs.export_dialog import ExportDialog, PictureSource
 from app.theme import LIGHT
 from signscope.ledger import LedgerReader
