@@ -25,12 +25,12 @@ from app.camera.camera_controller import CameraController
 from app.camera.preview_widget import PreviewWidget
 from app.icons import application_icon
 from app.main_window import MainWindow
-from app.messages import unexpected_error_dialog
+from app.messages import confirmed, unexpected_error_dialog
 from app.monitor.preview_watch import PreviewWatch
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController
-from app.waiting import dialog_closed, noticed
+from app.waiting import noticed
 from core.config import RunConfig
 from core.paths import runs_dir
 
@@ -159,24 +159,17 @@ async def _until_left(window: MainWindow, controller: RunController) -> None:
 
 
 async def _gives_up(window: MainWindow) -> bool:
-    box = QMessageBox(window)
-    box.setObjectName("still_stopping")
-    box.setIcon(QMessageBox.Icon.Warning)
-    box.setWindowTitle("Close SignScope")
-    box.setText(f"The run has not stopped within {PATIENCE_S:.0f} seconds.")
-    box.setInformativeText(
-        "A batch may take long, or the disk be slow. Leaving now loses what was trained since the last "
-        "checkpoint; everything before is kept."
+    return await confirmed(
+        window,
+        name="still_stopping",
+        title="Close SignScope",
+        text=f"The run has not stopped within {PATIENCE_S:.0f} seconds.",
+        detail="A batch may take long, or the disk be slow. Leaving now loses what was trained since "
+        "the last checkpoint; everything before is kept.",
+        yes="Leave now",
+        no="Wait",
+        loses=True,
     )
-    leave = box.addButton("Leave now", QMessageBox.ButtonRole.DestructiveRole)
-    wait = box.addButton("Wait", QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(wait)
-    box.setEscapeButton(wait)
-    try:
-        await dialog_closed(box)
-        return box.clickedButton() is leave
-    finally:
-        box.deleteLater()
 
 
 # ---------------------------------------------------------------- ways to leave

@@ -20,7 +20,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QLabel,
     QMainWindow,
-    QMessageBox,
     QTabBar,
     QVBoxLayout,
     QWidget,
@@ -30,7 +29,7 @@ from app.actions import MENUS, TABLE, THEME_ACTIONS, Actions
 from app.corpus.corpus_facts import corpus_facts
 from app.corpus.import_dialog import ImportDialog
 from app.help import AboutDialog, ShortcutsDialog, open_user_guide
-from app.messages import MessageBar, Severity
+from app.messages import MessageBar, Severity, confirmed
 from app.monitor.health_panel import HealthPanel
 from app.monitor.log_view import LINES_PER_FLUSH, LogView
 from app.monitor.monitor_view import MonitorView
@@ -43,7 +42,6 @@ from app.training.epoch_table import EpochTable
 from app.training.progress import RunPlace, RunPlan, RunProgress
 from app.training.run_controller import RunController, RunRequest, RunTally, RunUpdate
 from app.training.run_panel import RunPanel
-from app.waiting import dialog_closed
 from core.analysis.narrator import Narrator, describe_wer
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.errors import ConfigError
@@ -713,24 +711,16 @@ class MainWindow(QMainWindow):
 
     async def confirm_close(self) -> bool:
         """Ask whether an active run is stopped and the window closed."""
-        box = QMessageBox(self)
-        box.setObjectName("confirm_close")
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Close SignScope")
-        box.setText("A run is in progress.")
-        box.setInformativeText(
-            "It can be stopped after the current batch: a checkpoint keeps its work, "
-            "and it can be resumed later."
+        return await confirmed(
+            self,
+            name="confirm_close",
+            title="Close SignScope",
+            text="A run is in progress.",
+            detail="It can be stopped after the current batch: a checkpoint keeps its work, "
+            "and it can be resumed later.",
+            yes="Stop and close",
+            no="Keep running",
         )
-        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        keep = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(keep)
-        box.setEscapeButton(keep)
-        try:
-            await dialog_closed(box)
-            return box.clickedButton() is stop
-        finally:
-            box.deleteLater()
 
     def show_leaving(self) -> None:
         """Say that the run is being saved before the window closes."""

@@ -1,4 +1,4 @@
-"""How errors and news reach a person: a bar above the plots, and a dialog for what nobody expected."""
+"""How errors, news and questions reach a person: a bar above the plots, and message boxes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from shiboken6 import Shiboken
 
 from app.icons import icon
 from app.theme import Colors
+from app.waiting import dialog_closed
 from signscope.errors import SignScopeError
 
 
@@ -108,6 +110,50 @@ class MessageBar(QFrame):
         }[self._severity]
         self._icon.setPixmap(icon(self._severity.value, color).pixmap(QSize(20, 20)))
         self._close.setIcon(icon("close", colors.muted))
+
+
+async def confirmed(
+    parent: QWidget,
+    *,
+    name: str,
+    title: str,
+    text: str,
+    detail: str,
+    yes: str,
+    no: str,
+    loses: bool = False,
+) -> bool:
+    """Ask before something is done; say whether the person agreed. GUI thread, in the qasync loop.
+
+    Enter, Escape and the window's cross all mean no.
+
+    Args:
+        parent: Window that is asking.
+        name: Object name of the box.
+        title: Of the box.
+        text: The question, or what is about to happen.
+        detail: What follows from a yes.
+        yes: Button that agrees, a verb.
+        no: Button that leaves everything as it is.
+        loses: Whether a yes throws something away: the box then warns.
+    """
+    roles = QMessageBox.ButtonRole
+    box = QMessageBox(parent)
+    box.setObjectName(name)
+    box.setIcon(QMessageBox.Icon.Warning if loses else QMessageBox.Icon.Question)
+    box.setWindowTitle(title)
+    box.setText(text)
+    box.setInformativeText(detail)
+    agree = box.addButton(yes, roles.DestructiveRole if loses else roles.AcceptRole)
+    leave = box.addButton(no, roles.RejectRole)
+    box.setDefaultButton(leave)
+    box.setEscapeButton(leave)
+    try:
+        await dialog_closed(box)
+        return Shiboken.isValid(box) and box.clickedButton() is agree
+    finally:
+        if Shiboken.isValid(box):  # it goes with its parent
+            box.deleteLater()
 
 
 def unexpected_error_dialog(parent: QWidget | None, summary: str, details: str) -> QMessageBox:

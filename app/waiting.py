@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from PySide6.QtCore import QObject, SignalInstance, Slot
 from PySide6.QtWidgets import QDialog
+from shiboken6 import Shiboken
 
 
 class _Flag(QObject):
@@ -21,18 +22,19 @@ class _Flag(QObject):
 
 
 @contextmanager
-def noticed(signal: SignalInstance) -> Iterator[asyncio.Event]:
-    """Give an event that is set whenever ``signal`` comes: nothing is missed between two waits."""
+def noticed(*signals: SignalInstance) -> Iterator[asyncio.Event]:
+    """Give an event that is set whenever one of ``signals`` comes: nothing is missed between two waits."""
     flag = _Flag()
-    signal.connect(flag.raise_)
+    for signal in signals:
+        signal.connect(flag.raise_)
     try:
         yield flag.came
     finally:
-        signal.disconnect(flag.raise_)
+        Shiboken.delete(flag)  # disconnects it, also where the sender is gone by now
 
 
 async def dialog_closed(dialog: QDialog) -> None:
-    """Open ``dialog`` and wait until the person closes it."""
-    with noticed(dialog.finished) as closed:
+    """Open ``dialog`` and wait until the person closes it, or it goes with its window."""
+    with noticed(dialog.finished, dialog.destroyed) as closed:
         dialog.open()
         await closed.wait()

@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
-from PySide6.QtWidgets import QMessageBox, QWidget
+from PySide6.QtWidgets import QWidget
 
 from app.background import Progress, Tasks, WorkCancelled, with_progress
-from app.messages import MessageBar, Severity
+from app.messages import MessageBar, Severity, confirmed
 from app.runs.comparison import ComparisonDialog
 from app.runs.export_dialog import ExportDialog, PictureSource
 from app.runs.loading import LoadedRun, load_run
@@ -19,7 +19,6 @@ from app.runs.run_browser import RunBrowser
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController, RunRequest
-from app.waiting import dialog_closed
 from core.config import DEMO_CORPUS, load_config
 from signscope.errors import SignScopeError
 from signscope.folder import RunFolder
@@ -87,24 +86,16 @@ class RunsDesk(QObject):
         """Ask whether a replay in progress is given up; say whether the window may be left."""
         if not self.replaying:
             return True
-        box = QMessageBox(self._window)
-        box.setObjectName("confirm_leaving")
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Close SignScope")
-        box.setText("A policy replay is in progress.")
-        box.setInformativeText(
-            "It can be stopped after the current batch. The policies done so far keep their runs; the "
-            "comparison of all of them would have to be made anew."
+        return await confirmed(
+            self._window,
+            name="confirm_leaving",
+            title="Close SignScope",
+            text="A policy replay is in progress.",
+            detail="It can be stopped after the current batch. The policies done so far keep their "
+            "runs; the comparison of all of them would have to be made anew.",
+            yes="Stop and close",
+            no="Keep running",
         )
-        go = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        stay = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(stay)
-        box.setEscapeButton(stay)
-        try:
-            await dialog_closed(box)
-            return box.clickedButton() is go
-        finally:
-            box.deleteLater()
 
     # ------------------------------------------------------------ dialogs
 
@@ -250,24 +241,17 @@ class RunsDesk(QObject):
         return True
 
     async def _ask_changed(self, request: RunRequest, differences: tuple[str, ...]) -> None:
-        box = QMessageBox(self._window)
-        box.setObjectName("confirm_changed")
-        box.setIcon(QMessageBox.Icon.Warning)
-        box.setWindowTitle("Resume run")
-        box.setText("Something has changed since the checkpoint was made.")
         listed = "\n".join(f"•  {difference}" for difference in differences)
-        box.setInformativeText(
-            f"{listed}\n\nThe run can go on, but not exactly as if it had never stopped."
+        agreed = await confirmed(
+            self._window,
+            name="confirm_changed",
+            title="Resume run",
+            text="Something has changed since the checkpoint was made.",
+            detail=f"{listed}\n\nThe run can go on, but not exactly as if it had never stopped.",
+            yes="Resume anyway",
+            no="Leave it",
+            loses=True,
         )
-        go = box.addButton("Resume anyway", QMessageBox.ButtonRole.AcceptRole)
-        leave = box.addButton("Leave it", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(leave)
-        box.setEscapeButton(leave)
-        try:
-            await dialog_closed(box)
-            agreed = box.clickedButton() is go
-        finally:
-            box.deleteLater()
         if agreed and not self._controller.active:
             self._request(
                 RunRequest(request.config, request.runs_dir, request.resume, accept_changes=True)

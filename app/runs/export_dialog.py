@@ -18,7 +18,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QRadioButton,
@@ -28,11 +27,10 @@ from PySide6.QtWidgets import (
 )
 
 from app.background import Progress, Tasks, Work, WorkCancelled
-from app.messages import MessageBar, Severity
+from app.messages import MessageBar, Severity, confirmed
 from app.runs.picture import LARGEST, save_picture
 from app.runs.run_table import thousands
 from app.theme import Colors
-from app.waiting import dialog_closed
 from signscope.errors import SignScopeError
 from signscope.folder import safe_name
 
@@ -390,21 +388,16 @@ class ExportDialog(QDialog):
             self._bar.setRange(0, 0)
 
     async def _confirm_replace(self, target: Path) -> bool:
-        box = QMessageBox(self)
-        box.setObjectName("confirm_replace")
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Export")
-        box.setText(f"“{target.name}” exists already.")
-        box.setInformativeText(f"Replace it?\n{target.parent}")
-        replace = box.addButton("Replace", QMessageBox.ButtonRole.DestructiveRole)
-        keep = box.addButton("Keep", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(keep)
-        box.setEscapeButton(keep)
-        try:
-            await dialog_closed(box)
-            return box.clickedButton() is replace
-        finally:
-            box.deleteLater()
+        return await confirmed(
+            self,
+            name="confirm_replace",
+            title="Export",
+            text=f"“{target.name}” exists already.",
+            detail=f"Replace it?\n{target.parent}",
+            yes="Replace",
+            no="Keep",
+            loses=True,
+        )
 
     @Slot()
     def _open_folder(self) -> None:

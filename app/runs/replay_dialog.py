@@ -22,7 +22,6 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QHeaderView,
     QLabel,
-    QMessageBox,
     QProgressBar,
     QPushButton,
     QSpinBox,
@@ -32,8 +31,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.background import Tasks
 from app.corpus.corpus_picker import DEMO_TEXT
-from app.messages import MessageBar, Severity
+from app.messages import MessageBar, Severity, confirmed
 from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
 from app.runs.picture import save_picture
 from app.runs.policy_figures import PolicyFigures
@@ -107,6 +107,7 @@ class ReplayDialog(QDialog):
         self._figures: dict[str, PolicyFigures] = {}
         self._limits: dict[str, int] = {}  # batches of each policy whose turn has come
         self._close_when_done = False
+        self._tasks = Tasks(self)
         self._redraw = QTimer(self)
         self._redraw.setSingleShot(True)
         self._redraw.setInterval(REDRAW_MS)
@@ -602,25 +603,22 @@ class ReplayDialog(QDialog):
         """Close; a replay in progress asks first."""
         if not self._controller.active:
             super().reject()
-            return
-        box = QMessageBox(self)
-        box.setObjectName("confirm_stop_replay")
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Replay policies")
-        box.setText("A replay is in progress.")
-        box.setInformativeText(
-            "It can be stopped after the current batch; the policies done so far keep their runs."
-        )
-        stop = box.addButton("Stop and close", QMessageBox.ButtonRole.AcceptRole)
-        keep = box.addButton("Keep running", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(keep)
-        box.setEscapeButton(keep)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        stop.clicked.connect(self._stop_and_close)
-        box.open()
+        elif not self._tasks.busy:
+            self._tasks.start(self._ask_to_close())
 
-    @Slot()
-    def _stop_and_close(self) -> None:
+    async def _ask_to_close(self) -> None:
+        agreed = await confirmed(
+            self,
+            name="confirm_stop_replay",
+            title="Replay policies",
+            text="A replay is in progress.",
+            detail="It can be stopped after the current batch; the policies done so far keep their "
+            "runs.",
+            yes="Stop and close",
+            no="Keep running",
+        )
+        if not agreed:
+            return
         if self._controller.active:
             self._close_when_done = True
             self._controller.stop()

@@ -32,7 +32,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QMenu,
-    QMessageBox,
     QPushButton,
     QStackedLayout,
     QTableView,
@@ -41,10 +40,9 @@ from PySide6.QtWidgets import (
 )
 
 from app.background import Tasks
-from app.messages import MessageBar, Severity
+from app.messages import MessageBar, Severity, confirmed
 from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, STARTED, RunFilter, RunTableModel
 from app.theme import Colors
-from app.waiting import dialog_closed
 from core.analysis.catalogue import RunSummary, list_runs, rename_run, set_note
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
@@ -480,27 +478,19 @@ class RunBrowser(QDialog):
         )
 
     async def _confirm_delete(self, runs: list[RunSummary]) -> bool:
-        box = QMessageBox(self)
-        box.setObjectName("confirm_delete")
-        box.setIcon(QMessageBox.Icon.Question)
-        box.setWindowTitle("Move to bin")
         what = f"“{runs[0].name}”" if len(runs) == 1 else f"{len(runs)} runs"
-        box.setText(f"Move {what} to the bin?")
         shown = "" if len(runs) == 1 else "\n".join(run.name for run in runs[:8]) + "\n"
         more = f"and {len(runs) - 8} more\n" if len(runs) > 8 else ""
-        box.setInformativeText(
-            f"{shown}{more}Settings, ledger, log and checkpoints go with it. "
-            "The bin gives them back until it is emptied."
+        return await confirmed(
+            self,
+            name="confirm_delete",
+            title="Move to bin",
+            text=f"Move {what} to the bin?",
+            detail=f"{shown}{more}Settings, ledger, log and checkpoints go with it. "
+            "The bin gives them back until it is emptied.",
+            yes="Move to bin",
+            no="Keep",
         )
-        go = box.addButton("Move to bin", QMessageBox.ButtonRole.DestructiveRole)
-        keep = box.addButton("Keep", QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(keep)
-        box.setEscapeButton(keep)
-        try:
-            await dialog_closed(box)
-            return box.clickedButton() is go
-        finally:
-            box.deleteLater()
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""

@@ -24,6 +24,8 @@ from signscope.ledger import LedgerReader
 from signscope.records import Outcome, StepRecord
 from signscope.run_state import RunControl
 from tests.tiny_run import tiny_config, tiny_corpus
+from tests.ui.conftest import RunAsync
+from tests.ui.run_folders import press, until
 from tests.unit.made_records import make_step
 
 STEPS = 12
@@ -203,18 +205,29 @@ def test_failure_is_told(qtbot: QtBot, make_dialog: MakeDialog, tmp_path: Path) 
 
 
 def test_closing_during_a_replay_asks(
-    qtbot: QtBot, make_dialog: MakeDialog, tmp_path: Path
+    make_dialog: MakeDialog, run_async: RunAsync, tmp_path: Path
 ) -> None:
     dialog = make_dialog()
     set_up(dialog, tiny_corpus(tmp_path), steps=100_000)
-    dialog.start()
-    dialog.close()
-    box = dialog.findChild(QMessageBox, "confirm_stop_replay")
-    assert box is not None
-    assert dialog.isVisible()
-    with qtbot.waitSignal(controller_of(dialog).ended, timeout=WAIT_MS):
-        next(each for each in box.buttons() if each.text() == "Stop and close").click()
-    assert not dialog.isVisible()
+
+    def question() -> QMessageBox | None:
+        return dialog.findChild(QMessageBox, "confirm_stop_replay")
+
+    async def scenario() -> None:
+        dialog.start()
+        for answer in ("Keep running", "Stop and close"):
+            dialog.close()
+            await until(question, "the question")
+            dialog.reject()  # a second wish to close is not a second question
+            assert len(dialog.findChildren(QMessageBox)) == 1
+            assert dialog.isVisible()
+            await press(question(), answer)  # type: ignore[arg-type]
+            await until(lambda: question() is None, "its end")
+            assert answer == "Stop and close" or controller_of(dialog).active
+        await until(lambda: not dialog.isVisible(), "the end of the replay")
+        assert not controller_of(dialog).active
+
+    run_async(scenario())
 
 
 def test_a_paused_replay_can_go_on(qtbot: QtBot, make_dialog: MakeDialog) -> None:
