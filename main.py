@@ -416,7 +416,7 @@ def demo(out: Path, seed: int = 0) -> int:
     """
     from core.console import progress_bar
     from core.corpus.demo import make_demo_corpus
-    from core.corpus.store import Corpus
+    from core.corpus.reader import Corpus
 
     with progress_bar("Making the demo corpus", "sentence") as progress:
         make_demo_corpus(out, seed=seed, progress=progress)

@@ -25,7 +25,7 @@ import numpy as np
 
 from core.corpus.demo import make_demo_corpus
 from core.corpus.importers.mp_data import import_mp_data, parse_signers
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.landmarks.layout import to_values
 
 ROUNDS = 3

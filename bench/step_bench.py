@@ -15,7 +15,7 @@ import torch
 from core.config import RunConfig, config_from_dict, config_to_toml
 from core.corpus.batching import Batch, TrainingData
 from core.corpus.demo import make_demo_corpus
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.model.teacher import encoded_length
 from core.training.checkpoint import CheckpointStore
 from core.training.device import compute_mode, compute_settings

@@ -26,7 +26,7 @@ def corpus_facts(corpus: str, *, raise_errors: bool = False) -> CorpusFacts | No
     pyarrow is imported.
     """
     from core.corpus.demo import demo_corpus_path
-    from core.corpus.store import Corpus
+    from core.corpus.reader import Corpus
 
     demo = corpus == DEMO_CORPUS
     path = demo_corpus_path() if demo else Path(corpus)

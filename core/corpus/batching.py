@@ -20,9 +20,10 @@ from torch import Tensor
 
 from core.config import DataConfig
 from core.corpus.augment import augment
+from core.corpus.reader import Corpus
 from core.corpus.splice import SentencePlan, Splicer, assemble, clip_indices, whole_clip
 from core.corpus.splits import Splits, make_splits
-from core.corpus.store import Corpus, check_trainable
+from core.corpus.training_inputs import check_trainable
 from core.corpus.vocabulary import Vocabulary
 from core.errors import CorpusError
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array

@@ -26,7 +26,9 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 
-from core.corpus.store import Corpus, CorpusWriter, Sample
+from core.corpus.format import Sample
+from core.corpus.reader import Corpus
+from core.corpus.writer import CorpusWriter
 from core.errors import CorpusError
 from core.landmarks import layout
 from core.landmarks.layout import Float32Array

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config import DataConfig
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
 
 

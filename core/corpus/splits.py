@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config import DataConfig
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.errors import CorpusError
 
 _SPLIT_STREAM = 0x5B117  # keeps this use of the seed apart from all others

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -30,12 +30,6 @@ from core.landmarks.layout import (
     Y,
     present,
 )
-
-if TYPE_CHECKING:
-    from core.corpus.batching import TrainingData
-
-CLIPS_MEASURED = 32
-"""Samples looked at: some thousand frames of all signers, measured in some 20 ms."""
 
 RAISED_ABOVE = 1.2
 """A wrist is raised when it is at most this many shoulder widths below the shoulders: the trunk is
@@ -90,17 +84,6 @@ class InputsObserver(Protocol):
 
     def on_inputs(self, statistics: InputStatistics) -> None:
         """Take the statistics; called in the trainer's thread, must return at once."""
-
-
-def measure_training_inputs(data: TrainingData) -> InputStatistics:
-    """Measure samples spread over the training split, as they are stored. Imports torch.
-
-    Not the batches: augmentation turns and mirrors landmarks within the image, which moves those that
-    were normalised away from the origin by which they are known.
-    """
-    train = data.splits.train
-    chosen = train[:: max(1, len(train) // CLIPS_MEASURED)][:CLIPS_MEASURED]
-    return measure_inputs([data.corpus.landmarks_of(index) for index in chosen])
 
 
 def measure_inputs(clips: Sequence[Float32Array]) -> InputStatistics:

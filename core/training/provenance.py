@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from core.config import RunConfig, config_to_toml
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.training.checkpoint import CheckpointState
 from signscope.version import VERSION
 

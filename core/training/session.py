@@ -18,12 +18,12 @@ from core.analysis.health import INPUTS_META, StepWindow, assess
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.corpus.batching import TrainingData
 from core.corpus.demo import ensure_demo_corpus
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
+from core.corpus.training_inputs import measure_training_inputs
 from core.errors import CheckpointError
 from core.landmarks.input_statistics import (
     InputsObserver,
     InputStatistics,
-    measure_training_inputs,
 )
 from core.model.teacher import encoded_length
 from core.training.checkpoint import (
@@ -168,7 +168,7 @@ def _train(
         "versions": versions(),
     }
     checkpoint, rows = position
-    inputs = measure_training_inputs(data)
+    inputs = measure_training_inputs(corpus, data.splits.train)
     with contextlib.ExitStack() as stack:
         ledger = Ledger(folder.ledger_path, meta=_ledger_meta(policy, inputs))
         stack.callback(ledger.close)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.config import AugmentConfig
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from signscope.ledger import LedgerReader
 from tests.e2e.test_train import run_folder
 

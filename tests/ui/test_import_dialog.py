@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from shiboken6 import Shiboken
 
 from app.corpus.import_dialog import ImportDialog
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from tests.ui.conftest import RunAsync
 
 LIMIT_S = 30

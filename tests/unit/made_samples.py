@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from core.corpus.store import Corpus, CorpusWriter, Sample
+from core.corpus.format import Sample
+from core.corpus.reader import Corpus
+from core.corpus.writer import CorpusWriter
 from core.landmarks.layout import LEFT_SHOULDER, N_COORDS, N_POINTS, RIGHT_SHOULDER, Float32Array
 
 

@@ -13,8 +13,8 @@ import torch
 from core.config import AugmentConfig, DataConfig
 from core.corpus.batching import Batch, Split, TrainingData, needed_length
 from core.corpus.demo import make_demo_corpus
+from core.corpus.reader import Corpus
 from core.corpus.splice import clip_indices
-from core.corpus.store import Corpus
 from core.errors import AlreadyNormalizedError, CorpusError
 from core.landmarks.layout import LEFT_SHOULDER, RIGHT_SHOULDER, Float32Array
 from tests.unit.made_samples import make_landmarks, make_sample, write_clips, write_corpus

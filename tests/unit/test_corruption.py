@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from core.config import load_config
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.errors import CheckpointError, ConfigError
 from core.training.checkpoint import (
     CheckpointState,

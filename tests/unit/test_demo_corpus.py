@@ -18,7 +18,8 @@ from core.corpus.demo import (
     ensure_demo_corpus,
     make_demo_corpus,
 )
-from core.corpus.store import Corpus, check_trainable
+from core.corpus.reader import Corpus
+from core.corpus.training_inputs import check_trainable
 from core.landmarks.layout import (
     LEFT_HAND,
     LEFT_HAND_WRIST,

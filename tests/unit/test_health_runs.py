@@ -22,7 +22,8 @@ from core.analysis.health import (
 )
 from core.corpus import batching
 from core.corpus.batching import Batch, TrainingData
-from core.corpus.store import CorpusWriter, Sample
+from core.corpus.format import Sample
+from core.corpus.writer import CorpusWriter
 from core.landmarks.input_statistics import InputStatistics, measure_inputs
 from core.landmarks.layout import (
     LEFT_SHOULDER,

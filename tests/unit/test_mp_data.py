@@ -15,7 +15,8 @@ import pytest
 from core.config import DataConfig
 from core.corpus.batching import TrainingData
 from core.corpus.importers.mp_data import ImportReport, import_mp_data, parse_signers
-from core.corpus.store import Corpus, check_trainable
+from core.corpus.reader import Corpus
+from core.corpus.training_inputs import check_trainable
 from core.errors import ConfigError, CorpusError, MalformedInputError
 from core.landmarks.layout import LEFT_HAND, POSE, RIGHT_HAND, VALUES, to_values
 

@@ -264,7 +264,7 @@ def test_the_held_out_evaluation_is_not_counted_twice(corpus: Path, tmp_path: Pa
 
 
 def sorted_signers(corpus: Path) -> list[str]:
-    from core.corpus.store import Corpus
+    from core.corpus.reader import Corpus
 
     with Corpus.open(corpus) as opened:
         return sorted(opened.signers)

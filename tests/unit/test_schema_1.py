@@ -21,7 +21,7 @@ import pytest
 from core.analysis.catalogue import list_runs
 from core.analysis.export.tables import EVENT_FILE_PREFIX, export_run
 from core.config import load_config
-from core.corpus.store import Corpus
+from core.corpus.reader import Corpus
 from core.training.checkpoint import newest_checkpoint, read_checkpoint
 from core.training.session import ChangedSinceCheckpointError, TrainingJob, run_job
 from signscope.folder import RunFolder

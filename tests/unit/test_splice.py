@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from core.config import DataConfig
+from core.corpus.reader import Corpus
 from core.corpus.splice import SentencePlan, Splicer, assemble, clip_indices, whole_clip
-from core.corpus.store import Corpus
 from core.landmarks.layout import LEFT_HAND
 from tests.unit.made_samples import make_landmarks, make_sample, write_clips, write_corpus
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.config import DataConfig
+from core.corpus.reader import Corpus
 from core.corpus.splits import make_splits
-from core.corpus.store import Corpus
 from core.errors import CorpusError
 from tests.unit.made_samples import make_sample, write_clips, write_corpus
 

@@ -17,8 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from core.corpus import store
-from core.corpus.store import MANIFEST_NAME, Corpus, CorpusWriter, Sample, check_trainable
+from core.corpus import writer
+from core.corpus.format import MANIFEST_NAME, Sample
+from core.corpus.reader import Corpus
+from core.corpus.training_inputs import check_trainable
+from core.corpus.writer import CorpusWriter
 from core.errors import AlreadyNormalizedError, CorpusError, MalformedInputError
 from core.landmarks.layout import LEFT_SHOULDER, RIGHT_SHOULDER
 from tests.conftest import REPOSITORY
@@ -91,7 +94,7 @@ def test_reading_copies_nothing_and_allows_no_writing(tmp_path: Path) -> None:
 def test_shards_are_split_by_size_and_read_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", 3 * 8 * 75 * 4 * 4)
+    monkeypatch.setattr(writer, "SHARD_BYTES", 3 * 8 * 75 * 4 * 4)
     samples = [make_sample(f"s{n}", seed=n) for n in range(10)]
     path = write_corpus(tmp_path / "c", samples)
     corpus = Corpus.open(path)
@@ -309,7 +312,7 @@ def test_replacing_needs_to_be_asked_for_and_leaves_no_old_shard(tmp_path: Path)
 def test_an_error_while_writing_leaves_the_old_corpus_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "SHARD_BYTES", 1)
+    monkeypatch.setattr(writer, "SHARD_BYTES", 1)
     path = write_corpus(tmp_path / "c", [make_sample("old")])
     files = {entry.name for entry in path.iterdir()}
     with (
@@ -350,10 +353,10 @@ def test_a_second_writer_is_refused_while_the_first_is_at_work(tmp_path: Path) -
 _DYING_WRITERS = """
 import os, signal, sys
 from pathlib import Path
-from core.corpus import store
+from core.corpus import writer
 from tests.unit.made_samples import make_sample, write_corpus
 
-store.SHARD_BYTES = 1
+writer.SHARD_BYTES = 1
 calls = 0
 
 def dying(function, victim):

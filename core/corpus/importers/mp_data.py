@@ -19,7 +19,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from core.corpus.store import CorpusWriter, Sample
+from core.corpus.format import Sample
+from core.corpus.writer import CorpusWriter
 from core.errors import ConfigError, CorpusError, MalformedInputError
 from core.landmarks.layout import VALUES, from_values
 
