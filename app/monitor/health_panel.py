@@ -20,7 +20,9 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon
 from app.theme import Colors
-from core.analysis.health import COLUMNS, Finding, FindingKind, Severity, StepWindow, assess
+from core.analysis.health.assessment import assess
+from core.analysis.health.findings import Finding, FindingKind, Severity
+from core.analysis.health.window import COLUMNS, StepWindow
 from core.analysis.history import History
 from core.landmarks.input_statistics import InputStatistics
 from signscope.records import EpochRecord

@@ -12,7 +12,7 @@ from PySide6.QtCore import QObject, Slot
 
 from app.camera.camera_controller import CameraState, PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
-from core.analysis.health import PREVIEW_FRAMES
+from core.analysis.health.inputs import PREVIEW_FRAMES
 from core.landmarks.input_statistics import measure_inputs
 
 KEPT_FRAMES = 2 * PREVIEW_FRAMES

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from core.analysis.health import INPUTS_META, StepWindow, assess
+from core.analysis.health.assessment import INPUTS_META, assess
+from core.analysis.health.window import StepWindow
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.corpus.batching import TrainingData
 from core.corpus.demo import ensure_demo_corpus

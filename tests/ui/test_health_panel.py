@@ -17,7 +17,8 @@ from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from app.monitor.preview_watch import PreviewWatch
 from app.theme import DARK, LIGHT, Theme
 from app.training.run_controller import RunRequest
-from core.analysis.health import PREVIEW_FRAMES, Finding, FindingKind, Severity
+from core.analysis.health.findings import Finding, FindingKind, Severity
+from core.analysis.health.inputs import PREVIEW_FRAMES
 from core.analysis.history import History
 from core.landmarks.input_statistics import InputsObserver, InputStatistics, measure_inputs
 from core.landmarks.layout import Float32Array

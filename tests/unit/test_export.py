@@ -16,7 +16,7 @@ from core.analysis.export.html import report_html
 from core.analysis.export.svg_chart import Chart, Curve, draw
 from core.analysis.export.tables import COLUMNS, EVENT_FILE_PREFIX, export_run
 from core.analysis.export.tensorboard import masked_checksums
-from core.analysis.health import Finding, FindingKind, Severity
+from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.errors import ExportError
 from signscope.errors import LedgerError
 from signscope.folder import RunFolder

@@ -11,8 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from core.analysis import health
-from core.analysis.health import Finding, FindingKind, Severity, StepWindow, assess
+from core.analysis.health.assessment import assess
+from core.analysis.health.findings import Finding, FindingKind, Severity
+from core.analysis.health.inputs import PREVIEW_FRAMES, landmark_mismatch
+from core.analysis.health.learning import blank_collapse, divergence, plateau
+from core.analysis.health.speed import data_starvation
+from core.analysis.health.updates import clip_saturation, vanishing_gradients
+from core.analysis.health.window import COLUMNS, LOOK_BACK, StepWindow
 from core.analysis.history import History
 from core.landmarks.input_statistics import InputStatistics
 from signscope.curve_columns import OUTCOMES
@@ -198,13 +203,13 @@ def test_clip_saturation_tells_the_factor() -> None:
 def test_clip_saturation_is_silent_because(
     batches: int, norm: float, fall: float, why: str
 ) -> None:
-    assert health.clip_saturation(StepWindow.of(saturated(batches, norm, fall))) is None, why
+    assert clip_saturation(StepWindow.of(saturated(batches, norm, fall))) is None, why
 
 
 def test_a_long_warm_up_is_no_saturation() -> None:
     columns = saturated(800, norm=20.0)
     columns["lr"] = np.linspace(0, 1e-3, 800)
-    assert health.clip_saturation(StepWindow.of(columns)) is None
+    assert clip_saturation(StepWindow.of(columns)) is None
 
 
 @pytest.mark.parametrize("norm", [0.0, 1e-7])
@@ -222,7 +227,7 @@ def test_small_gradients_of_a_finished_recogniser_are_no_trouble() -> None:
     for name in ("loss", "loss_per_gloss"):
         columns[name] = columns[name] * 1e-3
     columns["grad_norm_pre"] = columns["loss"] * 1e-6
-    assert health.vanishing_gradients(StepWindow.of(columns)) is None
+    assert vanishing_gradients(StepWindow.of(columns)) is None
 
 
 # ---------------------------------------------------------------- loss
@@ -242,7 +247,7 @@ def test_divergence_above_the_start() -> None:
 def test_divergence_when_every_loss_is_nan() -> None:
     columns = healthy(100)
     columns["loss_per_gloss"][60:] = math.nan
-    finding = health.divergence(StepWindow.of(columns))
+    finding = divergence(StepWindow.of(columns))
     assert finding is not None
     assert finding.first_step == 60
 
@@ -251,7 +256,7 @@ def test_divergence_of_a_run_that_had_learned() -> None:
     columns = healthy(1600)
     start = np.median(columns["loss_per_gloss"][:10])
     columns["loss_per_gloss"][1500:] = 0.7 * start
-    finding = health.divergence(StepWindow.of(columns))
+    finding = divergence(StepWindow.of(columns))
     assert finding is not None
     assert "climbed back" in finding.title
     assert finding.first_step == 1500
@@ -261,7 +266,7 @@ def test_divergence_says_nothing_when_the_start_is_not_known() -> None:
     columns = healthy(300)
     columns["loss_per_gloss"][240:] = 60.0
     resumed = {name: values[100:] for name, values in columns.items()}
-    assert health.divergence(StepWindow.of(resumed)) is None
+    assert divergence(StepWindow.of(resumed)) is None
 
 
 def collapsed(batches: int) -> dict[str, Array]:
@@ -283,21 +288,21 @@ def test_blank_collapse_by_the_share_of_blank_frames() -> None:
 def test_blank_collapse_by_what_the_evaluation_heard() -> None:
     columns = collapsed(600)
     columns["blank_fraction"][:] = 0.9  # as in a recogniser that works
-    assert health.blank_collapse(StepWindow.of(columns), epochs_of(columns)) is None
-    finding = health.blank_collapse(StepWindow.of(columns), epochs_of(columns, hypotheses=11))
+    assert blank_collapse(StepWindow.of(columns), epochs_of(columns)) is None
+    finding = blank_collapse(StepWindow.of(columns), epochs_of(columns, hypotheses=11))
     assert finding is not None
     assert "11% as many glosses as there are" in finding.evidence
 
 
 def test_an_evaluation_of_long_ago_is_not_asked() -> None:
     columns = collapsed(900)
-    assert health.blank_collapse(StepWindow.of(columns), [epoch_record(1)]) is not None
+    assert blank_collapse(StepWindow.of(columns), [epoch_record(1)]) is not None
 
 
 def test_blanks_of_a_run_whose_loss_falls_are_no_collapse() -> None:
     columns = collapsed(600)
     columns["loss_per_gloss"] *= np.linspace(1, 0.8, 600)
-    assert health.blank_collapse(StepWindow.of(columns), []) is None
+    assert blank_collapse(StepWindow.of(columns), []) is None
 
 
 def test_plateau() -> None:
@@ -310,14 +315,14 @@ def test_plateau() -> None:
     assert finding.first_step == 400
     assert "WER on the dev split is 60.0%" in finding.evidence
     window = StepWindow.of(columns)
-    assert health.plateau(window, epochs_of(columns, errors=10)) is None  # it recognises well
+    assert plateau(window, epochs_of(columns, errors=10)) is None  # it recognises well
     columns["lr"][500:] = 1e-5
-    assert health.plateau(StepWindow.of(columns), epochs) is None  # the schedule is at its end
+    assert plateau(StepWindow.of(columns), epochs) is None  # the schedule is at its end
 
 
 def test_a_plateau_of_blanks_or_after_divergence_is_named_once() -> None:
     columns = collapsed(900)
-    assert health.plateau(StepWindow.of(columns), []) is not None
+    assert plateau(StepWindow.of(columns), []) is not None
     only(assess(StepWindow.of(columns)), FindingKind.BLANK_COLLAPSE)
 
 
@@ -336,9 +341,9 @@ def test_data_starvation() -> None:
 def test_waiting_at_each_epoch_and_waiting_for_microseconds_is_no_starvation() -> None:
     columns = healthy(300)
     columns["data_s"][::7] = 2.0
-    assert health.data_starvation(StepWindow.of(columns)) is None
+    assert data_starvation(StepWindow.of(columns)) is None
     columns = healthy(300) | {"data_s": np.full(300, 8e-4), "step_s": np.full(300, 1e-3)}
-    assert health.data_starvation(StepWindow.of(columns)) is None
+    assert data_starvation(StepWindow.of(columns)) is None
 
 
 @pytest.mark.parametrize(
@@ -367,7 +372,7 @@ def test_preview_and_training_disagree(changes: dict[str, float], words: str) ->
     finding = only(found, FindingKind.LANDMARK_MISMATCH)
     assert words in finding.evidence
     assert finding.title == "Preview and training disagree about landmarks"
-    short = replace(preview, frames=health.PREVIEW_FRAMES - 1)
+    short = replace(preview, frames=PREVIEW_FRAMES - 1)
     assert assess(StepWindow.of(healthy(30)), (), GOOD_INPUT, short) == ()
 
 
@@ -380,10 +385,10 @@ def test_an_idle_preview_without_raised_hands_disagrees_about_nothing() -> None:
         raised_hand_share=math.nan,
         own_side_share=math.nan,
     )
-    assert health.landmark_mismatch(GOOD_INPUT, idle) is None
+    assert landmark_mismatch(GOOD_INPUT, idle) is None
     nobody = replace(idle, shoulders_share=0.0, facing_share=math.nan, nose_height=math.nan)
     nobody = replace(nobody, normalization_gap=math.nan, negative_share=math.nan)
-    assert health.landmark_mismatch(GOOD_INPUT, nobody) is None
+    assert landmark_mismatch(GOOD_INPUT, nobody) is None
 
 
 def test_recordings_without_shoulders() -> None:
@@ -393,7 +398,7 @@ def test_recordings_without_shoulders() -> None:
 
 
 def test_exchanged_hands_in_training_are_told_without_a_preview() -> None:
-    finding = health.landmark_mismatch(replace(GOOD_INPUT, own_side_share=0.1))
+    finding = landmark_mismatch(replace(GOOD_INPUT, own_side_share=0.1))
     assert finding is not None
     assert finding.title == "Left and right hands seem to be exchanged"
     assert "In training only 10%" in finding.evidence
@@ -417,10 +422,10 @@ def test_a_window_of_a_history_copies_nothing_and_finds_the_same() -> None:
     ]
     history = History()
     history.extend(records)
-    columns = {name: history.column(name) for name in health.COLUMNS}
+    columns = {name: history.column(name) for name in COLUMNS}
     window = StepWindow.of(columns)
-    assert all(np.shares_memory(window.recent[name], columns[name]) for name in health.COLUMNS)
-    assert len(window) == health.LOOK_BACK
+    assert all(np.shares_memory(window.recent[name], columns[name]) for name in COLUMNS)
+    assert len(window) == LOOK_BACK
     assert assess(window) == assess(StepWindow.of_records(records))
     assert [f.first_step for f in assess(window) if f.kind is FindingKind.LATCHED] == [6000]
 
@@ -428,12 +433,6 @@ def test_a_window_of_a_history_copies_nothing_and_finds_the_same() -> None:
 def test_a_finding_as_one_paragraph() -> None:
     finding = Finding(FindingKind.PLATEAU, Severity.WARNING, "T", "E.", "Do.", 7)
     assert finding.text == "T. E. Since batch 7. Do."
-
-
-def test_findings_on_a_terminal() -> None:
-    assert health.report_lines((), 12) == ["Health: no problems found in 12 batches"]
-    finding = Finding(FindingKind.PLATEAU, Severity.WARNING, "T", "E.", "Do.")
-    assert health.report_lines([finding], 12) == ["Health, warning: T. E. Do."]
 
 
 def test_statistics_of_the_input_survive_as_text() -> None:
@@ -447,5 +446,5 @@ def test_statistics_of_the_input_survive_as_text() -> None:
 
 
 def test_detectors_need_no_torch() -> None:
-    code = "import sys, core.analysis.health; sys.exit('torch' in sys.modules)"
+    code = "import sys, core.analysis.health.assessment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

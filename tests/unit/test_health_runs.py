@@ -11,15 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from core.analysis.health import (
-    INPUTS_META,
-    Finding,
-    FindingKind,
-    Severity,
-    StepWindow,
-    assess,
-    assess_run,
-)
+from core.analysis.health.assessment import INPUTS_META, assess, assess_run
+from core.analysis.health.findings import Finding, FindingKind, Severity
+from core.analysis.health.window import StepWindow
 from core.corpus import batching
 from core.corpus.batching import Batch, TrainingData
 from core.corpus.format import Sample

@@ -15,7 +15,8 @@ from core.analysis.compare import flat_settings
 from core.analysis.envelope import Coordinates, Floats
 from core.analysis.export.svg_chart import PLOT_WIDTH, Chart, Curve, draw, legend
 from core.analysis.export.tables import new_file
-from core.analysis.health import Finding, assess_run
+from core.analysis.health.assessment import assess_run
+from core.analysis.health.findings import Finding
 from core.analysis.history import History
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder, RunInfo

@@ -1,0 +1,112 @@
+"""Detectors: what a person should look at in a run, with the numbers that say so.
+
+Each detector is a small pure function over what the ledger keeps: the columns of the steps, the
+epochs, the statistics of the input. It gives one :class:`Finding` or None, stops nothing, and stays
+silent on a run that does well. Large norms, 100 % clipping and a phase of blanks are how a healthy
+run of CTC begins; a detector speaks of them only when they outlast that beginning.
+
+Free of torch; :func:`assess` takes well under a millisecond and may be called in any thread.
+
+Every threshold stands beside the reason for it. Figures "of healthy runs" are from the demo corpus
+and from real clips spliced into sentences of 6 to 10 signs, with the default settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.analysis.health.findings import Finding, Severity
+from core.analysis.health.inputs import (
+    double_normalization,
+    landmark_mismatch,
+    missing_landmarks,
+)
+from core.analysis.health.learning import blank_collapse, divergence, plateau
+from core.analysis.health.speed import data_starvation
+from core.analysis.health.updates import clip_saturation, latched, vanishing_gradients
+from core.analysis.health.window import COLUMNS, START_BATCHES, StepWindow
+from core.landmarks.input_statistics import InputStatistics
+from signscope.curve_columns import AnyArray, columns_of
+from signscope.folder import RunFolder
+from signscope.reader import LedgerReader
+from signscope.records import EpochRecord, StepRecord
+
+RUN_LOOK_BACK = 50_000
+"""Newest batches of a finished run that are assessed: about half a second to read."""
+
+INPUTS_META = "inputs"
+"""Key of the input statistics among the facts of a ledger."""
+
+
+def assess(
+    window: StepWindow,
+    epochs: Sequence[EpochRecord] = (),
+    inputs: InputStatistics | None = None,
+    preview: InputStatistics | None = None,
+) -> tuple[Finding, ...]:
+    """Give all findings of a run, the gravest first.
+
+    Args:
+        window: Its batches.
+        epochs: Its finished epochs, oldest first.
+        inputs: What its input looked like at the start, where that was measured.
+        preview: What the camera preview shows, where it is on.
+    """
+    diverged = divergence(window)
+    blank = blank_collapse(window, epochs)
+    found = (
+        double_normalization(inputs) if inputs else None,
+        missing_landmarks(inputs) if inputs else None,
+        landmark_mismatch(inputs, preview) if inputs else None,
+        latched(window),
+        diverged,
+        vanishing_gradients(window),
+        blank,
+        # Flat for a reason that is named already.
+        plateau(window, epochs) if not (diverged or blank) else None,
+        clip_saturation(window),
+        data_starvation(window),
+    )
+    order = list(Severity)
+    return tuple(
+        sorted(
+            (finding for finding in found if finding is not None),
+            key=lambda finding: order.index(finding.severity),
+        )
+    )
+
+
+def assess_run(run: Path) -> tuple[Finding, ...]:
+    """Give the findings of the run in folder ``run``, from its ledger; also while it is being trained.
+
+    Reads the first START_BATCHES and the newest RUN_LOOK_BACK batches.
+
+    Raises:
+        LedgerError: The ledger is missing, damaged, or of another format.
+    """
+    with LedgerReader(RunFolder(run).ledger_path) as reader:
+        last = reader.last_step()
+        newest = 0 if last is None else max(0, last + 1 - RUN_LOOK_BACK)
+        stored = reader.meta().get(INPUTS_META)
+        window = StepWindow(
+            _columns(reader.steps(0, START_BATCHES - 1)),
+            _columns(reader.steps(newest)),
+        )
+        return assess(window, reader.epochs(), _read_inputs(stored))
+
+
+def _columns(records: Sequence[StepRecord]) -> dict[str, AnyArray]:
+    """Give COLUMNS of ``records``."""
+    columns = columns_of(records)
+    return {name: columns[name] for name in COLUMNS}
+
+
+def _read_inputs(text: str | None) -> InputStatistics | None:
+    """Statistics of another version of the program are as good as none."""
+    if text is None:
+        return None
+    try:
+        return InputStatistics.from_json(text)
+    except (ValueError, TypeError):
+        return None
