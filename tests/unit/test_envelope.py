@@ -143,6 +143,20 @@ def test_a_series_of_only_nan_draws_nothing_and_marks_everything() -> None:
     assert list(series.non_finite_positions(0, 9_999, limit=3)) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_newest_sample_that_is_alone_in_its_bucket_is_marked_when_it_is_not_finite(
+    value: float,
+) -> None:
+    """It gives no point of its own, so the bucket that has just begun is all that tells of it."""
+    samples = np.ones(1025, np.float32)
+    samples[1024] = value  # 1024 begins a bucket of any size
+    series = series_of(samples)
+    _x, _y, marks = series.picture(0, 1024, 20)
+    assert list(marks) == [1024]
+    mark_x, mark_count = series.non_finite_marks(0, 1024, 20)
+    assert (list(mark_x), list(mark_count)) == ([1024], [1])
+
+
 def test_ranges_outside_are_cut_and_an_empty_series_is_empty() -> None:
     series = Series()
     assert len(series.envelope(0, 100, 10)[0]) == 0
