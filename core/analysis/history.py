@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from core.analysis.envelope import Coordinates, Floats, GrowingArray, Positions, Series
+from core.analysis.envelope import Coordinates, Floats, GrowingArray, Series
 from core.analysis.smoothing import Ema, LogHistogram, RollingShare
 from signscope.curve_columns import (
     DTYPES,
@@ -194,17 +194,6 @@ class History:
         """How many of the batches held were clipped."""
         self._fold()
         return self._clipped
-
-    def non_finite_steps(self, first: int, last: int, name: str = "loss") -> Positions:
-        """Steps between positions ``first`` and ``last`` at which a column is NaN or infinite."""
-        places = self.series(name).non_finite_positions(first, last)
-        steps: Positions = self._plain["step"].view[places].astype(np.int64)
-        return steps
-
-    def epoch_starts(self) -> list[tuple[int, int]]:
-        """Give (epoch, position of its first batch) of every epoch held."""
-        self._fold()
-        return list(self._epoch_starts)
 
     def position_of_step(self, step: int) -> int:
         """Position of a step, or of the first after it; ``len`` when there is none."""
