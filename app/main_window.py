@@ -40,7 +40,7 @@ from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
 from app.training.epoch_table import EpochTable
 from app.training.progress import RunPlace, RunPlan, RunProgress
-from app.training.run_controller import RunController, RunRequest, RunTally, RunUpdate
+from app.training.run_controller import RunController, RunRequest, RunUpdate
 from app.training.run_panel import RunPanel
 from core.analysis.narrator import Narrator, describe_wer
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
@@ -57,6 +57,7 @@ from signscope.records import (
     StepRecord,
 )
 from signscope.run_state import RunSnapshot, RunState
+from signscope.tally import OutcomeCounts
 
 if TYPE_CHECKING:
     from core.training.session import RunResult
@@ -362,12 +363,12 @@ class MainWindow(QMainWindow):
             f"Showing “{run.summary.name}”.", f"{', '.join(parts)}.\n{run.summary.path}"
         )
 
-    def _tally(self) -> RunTally:
+    def _tally(self) -> OutcomeCounts:
         """What became of the batches of the run shown."""
         if not self._counts_history:
             return self.controller.tally()
         outcomes = self.monitor.history.outcomes()
-        return RunTally(
+        return OutcomeCounts(
             batches=sum(outcomes.values()),
             applied=outcomes[Outcome.APPLIED],
             clipped=self.monitor.history.clipped_count(),
@@ -482,7 +483,7 @@ class MainWindow(QMainWindow):
         self.monitor.set_hint("The run ended before its first batch", "The message above says why.")
         self._redraw()
 
-    def _show_health(self, tally: RunTally) -> None:
+    def _show_health(self, tally: OutcomeCounts) -> None:
         if tally.batches == 0:
             text = "No batches yet"
         else:

@@ -23,9 +23,9 @@ import numpy as np
 
 from core.analysis.envelope import Series
 from core.analysis.history import History
-from signscope.curve_columns import DTYPES, Columns
 from signscope.ledger import Ledger, LedgerReader
 from signscope.records import Outcome, StepRecord
+from signscope.schema import DTYPES, Columns
 
 PIXELS = 1600
 DRAWN = ("loss", "grad_norm_pre", "grad_norm_post")

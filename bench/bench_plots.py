@@ -37,7 +37,7 @@ from app.monitor.monitor_view import MonitorView
 from app.theme import LIGHT
 from core.analysis.envelope import Series
 from core.analysis.history import History
-from signscope.curve_columns import DTYPES, Columns
+from signscope.schema import DTYPES, Columns
 
 Floats = npt.NDArray[np.float32]
 

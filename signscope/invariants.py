@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from signscope.curve_columns import DTYPES, OUTCOMES, columns_of
 from signscope.records import EpochRecord, Outcome
+from signscope.schema import DTYPES, OUTCOMES, columns_of
 
 if TYPE_CHECKING:
     from signscope.reader import LedgerReader

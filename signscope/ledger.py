@@ -16,23 +16,27 @@ from types import TracebackType
 from typing import Self
 
 from signscope import schema as rows
-from signscope.curve_columns import columns_of, pack
 from signscope.errors import LedgerError
-from signscope.reader import LedgerReader, OutcomeCounts
+from signscope.reader import LedgerReader
 from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 from signscope.schema import (
     COUNTED,
     COUNTED_NAMES,
+    EPOCH_ROWS,
     EPOCHS,
     EVALUATIONS,
+    EVENT_ROWS,
     EVENTS,
     META,
+    STEP_ROWS,
     STEPS,
     TALLY,
     Row,
+    columns_of,
+    pack,
 )
 
-__all__ = ["Ledger", "LedgerReader", "OutcomeCounts"]
+__all__ = ["Ledger", "LedgerReader"]
 
 GROUP_ROWS = 64
 """The writer wakes when this many rows wait ..."""
@@ -257,7 +261,7 @@ class Ledger:
         found = self._connection.execute(
             f"{STEPS.select_sql} WHERE step >= ? ORDER BY step", (start or 0,)
         )
-        return [rows.step_record(row) for row in found]
+        return [STEP_ROWS.record(row) for row in found]
 
     def _write_groups(self) -> None:
         """The writer thread: until closed, write what waits whenever a group is due."""
@@ -302,7 +306,7 @@ class Ledger:
         batches = [entry for entry in group if isinstance(entry, StepRecord)]
         block = self._block + batches
         with _Transaction(self._connection):
-            sealed = [STEPS.sealed(rows.step_row(record)) for record in batches]
+            sealed = [STEPS.sealed(STEP_ROWS.row(record)) for record in batches]
             self._connection.executemany(STEPS.insert_sql, sealed)
             _count(tally, STEPS.name, sealed)
             while len(block) >= rows.CURVE_BLOCK:
@@ -327,10 +331,10 @@ class Ledger:
     ) -> None:
         row: Row
         if isinstance(entry, EpochRecord):
-            table, row = EPOCHS, rows.epoch_row(entry)
+            table, row = EPOCHS, EPOCH_ROWS.row(entry)
         elif isinstance(entry, RunEventRecord):
             number = self._next_number("events")
-            table, row = EVENTS, rows.event_row(number, entry)
+            table, row = EVENTS, EVENT_ROWS.row(entry, number)
         else:
             number = self._next_number("evaluations")
             table, row = EVALUATIONS, rows.evaluation_row(number, *entry)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +17,6 @@ from typing import Any, Self
 import numpy as np
 
 from signscope import schema as rows
-from signscope.curve_columns import DTYPES, OUTCOMES, Columns, columns_of, unpack
 from signscope.errors import LedgerError
 from signscope.records import (
     LARGE_GRAD_NORM,
@@ -28,35 +26,49 @@ from signscope.records import (
     RunEventRecord,
     StepRecord,
 )
-from signscope.schema import COUNTED, EPOCHS, EVALUATIONS, EVENTS, META, STEPS, TALLY, Row, Table
+from signscope.schema import (
+    COUNTED,
+    DTYPES,
+    EPOCH_ROWS,
+    EPOCHS,
+    EVALUATIONS,
+    EVENT_ROWS,
+    EVENTS,
+    META,
+    OUTCOMES,
+    STEP_ROWS,
+    STEPS,
+    TALLY,
+    Columns,
+    Row,
+    Table,
+    columns_of,
+    unpack,
+)
+from signscope.tally import OutcomeCounts
 
 _CHUNK = 20_000  # rows fetched at once: large enough to be quick, small enough to show progress
 _BLOCKS_AT_ONCE = 64
 _OUTCOME_CODES = {outcome.value: code for code, outcome in enumerate(OUTCOMES)}
 
 
-@dataclass(frozen=True, slots=True)
-class OutcomeCounts:
-    """How many batches ended how; the four outcomes add up to ``batches``."""
-
-    batches: int
-    applied: int
-    clipped: int
-    non_finite: int
-    large: int
-    skipped_by_policy: int
-    out_of_memory: int
+def _one_of(outcomes: Iterable[Outcome]) -> str:
+    return f"outcome IN ({', '.join(repr(outcome.value) for outcome in outcomes)})"
 
 
-_COUNTS_SQL = f"""
-SELECT count(*),
-  total(outcome = '{Outcome.APPLIED}'),
-  total(clip_coef < 1.0),
-  total(outcome IN ('{Outcome.SKIPPED_NON_FINITE_LOSS}', '{Outcome.SKIPPED_NON_FINITE_GRADIENT}')),
-  total(grad_norm_pre > {LARGE_GRAD_NORM}),
-  total(outcome = '{Outcome.SKIPPED_BY_POLICY}'),
-  total(outcome = '{Outcome.FAILED_OUT_OF_MEMORY}')
-FROM steps WHERE step >= ? AND step < ?"""
+_COUNTED_SQL = {
+    "batches": "1",
+    "applied": _one_of(outcome for outcome in Outcome if outcome.applied),
+    "clipped": "clip_coef < 1.0",
+    "non_finite": _one_of(outcome for outcome in Outcome if outcome.non_finite),
+    "large": f"grad_norm_pre > {LARGE_GRAD_NORM}",
+    "skipped_by_policy": _one_of([Outcome.SKIPPED_BY_POLICY]),
+    "out_of_memory": _one_of([Outcome.FAILED_OUT_OF_MEMORY]),
+}  # OutcomeCounts.plus in the words of SQL
+_COUNTS_SQL = (
+    f"SELECT {', '.join(f'total({rule})' for rule in _COUNTED_SQL.values())} "
+    "FROM steps WHERE step >= ? AND step < ?"
+)
 
 
 class LedgerReader:
@@ -108,7 +120,7 @@ class LedgerReader:
         with self._reading():
             first, end = (0, 1 << 62) if epoch is None else self._epoch_range(epoch)
             found = self._connection.execute(_COUNTS_SQL, (first, end)).fetchone()
-            return OutcomeCounts(*map(int, found))
+            return OutcomeCounts(**dict(zip(_COUNTED_SQL, map(int, found), strict=True)))
 
     def mean_loss(self, epoch: int) -> float:
         """Mean over all batches of an epoch whose loss is finite, applied or not; NaN for none."""
@@ -137,7 +149,7 @@ class LedgerReader:
         """Like :meth:`steps`, in chunks, for runs that do not fit into memory as records."""
         for chunk in self._step_rows(first, last):
             with self._reading():
-                yield [rows.step_record(row) for row in chunk]
+                yield [STEP_ROWS.record(row) for row in chunk]
 
     def columns(
         self, names: Sequence[str], start: int = 0, chunk: int = _CHUNK
@@ -145,7 +157,7 @@ class LedgerReader:
         """Give columns of the rows from step ``start`` on, ``chunk`` rows at a time.
 
         Names are those of StepRecord. Numbers come as float64 or int64 arrays, ``outcome`` as uint8
-        codes (index into ``signscope.curve_columns.OUTCOMES``), texts as lists. Checksums are
+        codes (index into ``signscope.schema.OUTCOMES``), texts as lists. Checksums are
         not checked (see :meth:`verify`). For curves, :meth:`curves` is far quicker.
         """
         unknown = set(names) - set(STEPS.columns)
@@ -168,7 +180,7 @@ class LedgerReader:
     def curves(self) -> Iterator[Columns]:
         """Give the columns that curves are drawn from, oldest first, some 65,000 steps at a time.
 
-        Types as in ``signscope.curve_columns.DTYPES``; checksums are checked. Ends with an error
+        Types as in ``signscope.schema.DTYPES``; checksums are checked. Ends with an error
         when fewer steps were found than the ledger counted at the start.
         """
         with self._reading():
@@ -199,7 +211,7 @@ class LedgerReader:
         """Give the finished epochs, each with its latest dev evaluation."""
         dev = {epoch: found for epoch, found in self.evaluations() if found.split == "dev"}
         with self._reading():
-            return [rows.epoch_record(row, dev.get(row[0])) for row in self._all(EPOCHS)]
+            return [EPOCH_ROWS.record(row, dev=dev.get(row[0])) for row in self._all(EPOCHS)]
 
     def evaluations(self) -> list[tuple[int, Evaluation]]:
         """Give every evaluation as (epoch, evaluation), in the order they were made."""
@@ -209,7 +221,7 @@ class LedgerReader:
     def events(self) -> list[RunEventRecord]:
         """Give everything worth remembering that is not a batch, in the order it happened."""
         with self._reading():
-            return [rows.event_record(row) for row in self._all(EVENTS)]
+            return [EVENT_ROWS.record(row) for row in self._all(EVENTS)]
 
     def meta(self) -> dict[str, str]:
         """Give what the writer was told about the run, the latest value of each key."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Annotated, Protocol
 
 
 class Outcome(StrEnum):
@@ -36,33 +36,42 @@ class Outcome(StrEnum):
 LARGE_GRAD_NORM = 200.0
 """Pre-clip norms above this are counted and mentioned; they are normal at the start of training."""
 
+Index = Annotated[int, "<i4"]
+Curve = Annotated[float, "<f4"]
+Moment = Annotated[float, "<f8"]
+Verdict = Annotated[Outcome, "u1"]
+"""Fields that curves are drawn from too, and the type that they are packed as (signscope.schema)."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One batch, exactly as it happened. One of these is one row of the ledger.
 
+    The one list of a step's columns: row, packed columns and exports follow from these fields, their
+    order and their types (signscope.schema), so a new field is added here and nowhere else.
+
     Norms are L2 norms over all gradients. A value that does not exist (the norm of a batch that ran
     out of memory) and a value that is not a number are both NaN; ``outcome`` tells them apart.
     """
 
-    step: int  # from 0 over the whole run
-    epoch: int  # from 1
+    step: Index  # from 0 over the whole run
+    epoch: Index  # from 1
     batch_idx: int  # from 0 within the epoch
-    loss: float  # negative log-likelihood summed over a sentence, mean over the batch
-    loss_per_gloss: float  # the same divided by the batch's mean number of glosses
-    grad_norm_pre: float  # before clipping
-    grad_norm_post: float  # measured after clipping, what the optimizer consumed
-    clip_coef: float  # factor that the gradients were multiplied with, 1.0 when not clipped
-    lr: float  # learning rate that this batch was (or would have been) applied with
-    outcome: Outcome
+    loss: Curve  # negative log-likelihood summed over a sentence, mean over the batch
+    loss_per_gloss: Curve  # the same divided by the batch's mean number of glosses
+    grad_norm_pre: Curve  # before clipping
+    grad_norm_post: Curve  # measured after clipping, what the optimizer consumed
+    clip_coef: Curve  # factor that the gradients were multiplied with, 1.0 when not clipped
+    lr: Curve  # learning rate that this batch was (or would have been) applied with
+    outcome: Verdict
     sample_ids: tuple[str, ...]
     frames: int  # landmark frames in the batch, padding not counted
     glosses: int  # reference glosses in the batch
-    blank_fraction: float  # share of encoder frames whose most probable class is blank
-    data_s: float  # seconds spent waiting for the batch
-    step_s: float  # seconds from having the batch to the end of the step
-    memory_mib: float  # device memory in use (cuda) or resident memory of the process
-    wall_time: float  # seconds since the Unix epoch
+    blank_fraction: Curve  # share of encoder frames whose most probable class is blank
+    data_s: Curve  # seconds spent waiting for the batch
+    step_s: Curve  # seconds from having the batch to the end of the step
+    memory_mib: Curve  # device memory in use (cuda) or resident memory of the process
+    wall_time: Moment  # seconds since the Unix epoch
     detail: str = ""  # why it was not applied: tensors that were non-finite first, or the policy
 
     @property

@@ -1,26 +1,39 @@
-"""What the tables of a ledger look like, and how records become rows and come back.
+"""What a run's records look like on the disk: rows of tables, and the packed columns of curves.
+
+Everything about a step follows from the fields of :class:`~signscope.records.StepRecord`, the one list
+of its columns: the table ``steps``, its rows, the packed columns, and the names that exports use.
 
 The file is SQLite. Every row carries a checksum (CRC-32 of its numbers and texts), because SQLite has
 none for its pages: a flipped bit is found when the row is read, not believed. NaN is stored as NULL,
 which is how SQLite stores it anyway, so NULL in a number means NaN; infinities are stored as they
 are; minus zero becomes zero.
+
+Curves are float32, which is exact for everything that training computes in float32 (loss, norms, clip
+coefficient) and within 6e-8 of the rest; times since the epoch and step numbers keep their full width.
+The exact float64 numbers of every batch are in the rows. A finite float64 beyond 3.4e38 becomes
+infinite in a curve, and is then shown as non-finite.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
 
 from signscope.records import (
     EpochRecord,
     Evaluation,
-    EventKind,
     Outcome,
     RunEventRecord,
     StepRecord,
@@ -33,6 +46,11 @@ CURVE_BLOCK = 1024
 """Steps in one row of the table ``curves``."""
 
 Row = tuple[Any, ...]
+AnyArray = npt.NDArray[np.generic]
+Columns = dict[str, AnyArray]
+R = TypeVar("R")
+
+# ---------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
@@ -97,45 +115,119 @@ class Table:
             return False  # another type than the one that was written
 
 
-STEPS = Table(
-    "steps",
-    ("step", "epoch", "batch_idx", "frames", "glosses"),
-    (
-        "loss",
-        "loss_per_gloss",
-        "grad_norm_pre",
-        "grad_norm_post",
-        "clip_coef",
-        "lr",
-        "blank_fraction",
-        "data_s",
-        "step_s",
-        "memory_mib",
-        "wall_time",
-    ),
-    ("outcome", "sample_ids", "detail"),
-)
-EPOCHS = Table(
-    "epochs",
-    ("epoch", "batches", "applied", "clipped", "non_finite", "large", "skipped_by_policy"),
-    ("avg_loss", "duration_s", "wall_time"),
-)
+def _real(value: float) -> float | None:
+    number = float(value)
+    return None if number != number else number + 0.0
+
+
+def _number(value: float | None) -> float:
+    # SQLite stores 1.0 as 1 and needs the column's declared type, which no checksum covers, to undo it.
+    return math.nan if value is None else float(value)
+
+
+def _text(value: str) -> str:
+    """Give ``value`` as SQLite can store it: half characters, as in odd file names, become '?'."""
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _texts(value: str) -> tuple[str, ...]:
+    return tuple(json.loads(value))
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field of a record: its name, how it is stored, and how it is packed for curves ("" if not)."""
+
+    name: str
+    kind: str  # the part of a Table that it belongs to
+    store: Callable[[Any], Any]
+    load: Callable[[Any], Any]
+    packed: str = ""
+
+
+def _field(name: str, hint: Any) -> _Field | None:
+    """How a field of this type is stored; None for a record within a record, which has its own table."""
+    packed = next(iter(getattr(hint, "__metadata__", ())), "")
+    kind: Any = get_args(hint)[0] if packed else hint
+    if kind is int:
+        return _Field(name, "integers", int, _same, packed)
+    if kind is float:
+        return _Field(name, "floats", _real, _number, packed)
+    if kind is str:
+        return _Field(name, "texts", _text, _same, packed)
+    if get_origin(kind) is tuple:
+        return _Field(name, "texts", json.dumps, _texts, packed)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _Field(name, "texts", attrgetter("value"), kind, packed)
+    return None
+
+
+def _fields(record: type) -> tuple[_Field, ...]:
+    hints = get_type_hints(record, include_extras=True)
+    found = (_field(field.name, hints[field.name]) for field in dataclasses.fields(record))
+    return tuple(field for field in found if field is not None)
+
+
+class RecordTable(Generic[R]):
+    """The table of one kind of record, made from the fields of its class.
+
+    Args:
+        name: The table's name.
+        record: The class; fields that are records themselves are left out.
+        numbered: Whether the table's key is a place in it, from 1, before the record's own fields.
+    """
+
+    def __init__(self, name: str, record: type[R], *, numbered: bool = False) -> None:
+        fields = _fields(record)
+        ordered = [
+            field
+            for kind in ("integers", "floats", "texts")
+            for field in fields
+            if field.kind == kind
+        ]
+        names = {
+            kind: tuple(field.name for field in ordered if field.kind == kind)
+            for kind in ("integers", "floats", "texts")
+        }
+        key = ("id",) if numbered else ()
+        self.table = Table(name, key + names["integers"], names["floats"], names["texts"])
+        self._record = record
+        self._values = attrgetter(*(field.name for field in ordered))
+        self._store = tuple(field.store for field in ordered)
+        place = {column: number for number, column in enumerate(self.table.columns)}
+        self._load = tuple((field.name, place[field.name], field.load) for field in fields)
+
+    def row(self, record: R, *key: int) -> Row:
+        """Make the row of ``record``, without checksum; ``key`` is its number where the table has one."""
+        stored = (
+            store(value) for store, value in zip(self._store, self._values(record), strict=True)
+        )
+        return (*key, *stored)
+
+    def record(self, row: Row, **others: Any) -> R:
+        """Give back the record of a row; ``others`` are its fields that have tables of their own."""
+        return self._record(
+            **{name: load(row[place]) for name, place, load in self._load}, **others
+        )
+
+
+STEP_ROWS = RecordTable("steps", StepRecord)
+EPOCH_ROWS = RecordTable("epochs", EpochRecord)
+EVENT_ROWS = RecordTable("events", RunEventRecord, numbered=True)
+
+STEPS = STEP_ROWS.table
+EPOCHS = EPOCH_ROWS.table
 EVALUATIONS = Table(
     "evaluations",
-    (
-        "id",
-        "epoch",
-        "substitutions",
-        "deletions",
-        "insertions",
-        "reference_glosses",
-        "hypothesis_glosses",
-        "sentences",
-    ),
+    ("id", "epoch", *(field.name for field in _fields(WordErrors)), "sentences"),
     ("loss", "blank_fraction", "duration_s"),
     ("split",),
 )
-EVENTS = Table("events", ("id", "step"), ("wall_time",), ("kind", "text"))
+EVENTS = EVENT_ROWS.table
 META = Table("meta", ("id", "from_step"), (), ("key", "value"))
 COUNTED = (STEPS, EPOCHS, EVALUATIONS, EVENTS, META)
 COUNTED_NAMES = (*(table.name for table in COUNTED), "curves")
@@ -147,124 +239,16 @@ CURVES_SQL = (
     "CREATE TABLE curves (first_step INTEGER PRIMARY KEY, rows INTEGER NOT NULL, "
     "data BLOB NOT NULL, crc INTEGER NOT NULL)"
 )
-"""The drawn columns of each full stretch of CURVE_BLOCK steps (signscope.curve_columns), which
-load a hundred times faster than rows. They repeat the rows; signscope.invariants compares the two."""
-
-
-def block_checksum(first_step: int, rows: int, data: bytes) -> int:
-    """CRC-32 of a row of ``curves``."""
-    return zlib.crc32(data, zlib.crc32(struct.pack("<2q", first_step, rows)))
-
-
-def _real(value: float) -> float | None:
-    number = float(value)
-    return None if number != number else number + 0.0
-
-
-def _text(value: str) -> str:
-    """Give ``value`` as SQLite can store it: half characters, as in odd file names, become '?'."""
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _number(value: float | None) -> float:
-    # SQLite stores 1.0 as 1 and needs the column's declared type, which no checksum covers, to undo it.
-    return math.nan if value is None else float(value)
-
-
-def step_row(record: StepRecord) -> Row:
-    """Make the row of one batch, without checksum."""
-    return (
-        int(record.step),
-        int(record.epoch),
-        int(record.batch_idx),
-        int(record.frames),
-        int(record.glosses),
-        _real(record.loss),
-        _real(record.loss_per_gloss),
-        _real(record.grad_norm_pre),
-        _real(record.grad_norm_post),
-        _real(record.clip_coef),
-        _real(record.lr),
-        _real(record.blank_fraction),
-        _real(record.data_s),
-        _real(record.step_s),
-        _real(record.memory_mib),
-        _real(record.wall_time),
-        record.outcome.value,
-        json.dumps(record.sample_ids),
-        _text(record.detail),
-    )
-
-
-def step_record(row: Row) -> StepRecord:
-    """Give back the record of a row of ``steps`` (a checksum at its end is not looked at)."""
-    return StepRecord(
-        step=row[0],
-        epoch=row[1],
-        batch_idx=row[2],
-        frames=row[3],
-        glosses=row[4],
-        loss=_number(row[5]),
-        loss_per_gloss=_number(row[6]),
-        grad_norm_pre=_number(row[7]),
-        grad_norm_post=_number(row[8]),
-        clip_coef=_number(row[9]),
-        lr=_number(row[10]),
-        blank_fraction=_number(row[11]),
-        data_s=_number(row[12]),
-        step_s=_number(row[13]),
-        memory_mib=_number(row[14]),
-        wall_time=_number(row[15]),
-        outcome=Outcome(row[16]),
-        sample_ids=tuple(json.loads(row[17])),
-        detail=row[18],
-    )
-
-
-def epoch_row(record: EpochRecord) -> Row:
-    """Make the row of one epoch; its evaluation is a row of its own."""
-    return (
-        int(record.epoch),
-        int(record.batches),
-        int(record.applied),
-        int(record.clipped),
-        int(record.non_finite),
-        int(record.large),
-        int(record.skipped_by_policy),
-        _real(record.avg_loss),
-        _real(record.duration_s),
-        _real(record.wall_time),
-    )
-
-
-def epoch_record(row: Row, dev: Evaluation | None) -> EpochRecord:
-    """Give back the record of a row of ``epochs``."""
-    return EpochRecord(
-        epoch=row[0],
-        batches=row[1],
-        applied=row[2],
-        clipped=row[3],
-        non_finite=row[4],
-        large=row[5],
-        skipped_by_policy=row[6],
-        avg_loss=_number(row[7]),
-        duration_s=_number(row[8]),
-        wall_time=_number(row[9]),
-        dev=dev,
-    )
+"""The drawn columns of each full stretch of CURVE_BLOCK steps (see :func:`pack`), which load a hundred
+times faster than rows. They repeat the rows; signscope.invariants compares the two."""
 
 
 def evaluation_row(number: int, epoch: int, evaluation: Evaluation) -> Row:
     """Make the row of one evaluation; ``number`` is its place in the table, from 1."""
-    errors = evaluation.errors
     return (
         number,
         int(epoch),
-        int(errors.substitutions),
-        int(errors.deletions),
-        int(errors.insertions),
-        int(errors.reference_glosses),
-        int(errors.hypothesis_glosses),
+        *(int(count) for count in dataclasses.astuple(evaluation.errors)),
         int(evaluation.sentences),
         _real(evaluation.loss),
         _real(evaluation.blank_fraction),
@@ -277,7 +261,7 @@ def evaluation_of(row: Row) -> tuple[int, Evaluation]:
     """Give back (epoch, evaluation) of a row of ``evaluations``."""
     return row[1], Evaluation(
         split=row[11],
-        errors=WordErrors(row[2], row[3], row[4], row[5], row[6]),
+        errors=WordErrors(*row[2:7]),
         loss=_number(row[8]),
         blank_fraction=_number(row[9]),
         sentences=row[7],
@@ -285,19 +269,72 @@ def evaluation_of(row: Row) -> tuple[int, Evaluation]:
     )
 
 
-def event_row(number: int, record: RunEventRecord) -> Row:
-    """Make the row of one event; ``number`` is its place in the table, from 1."""
-    return (
-        number,
-        int(record.step),
-        _real(record.wall_time),
-        record.kind.value,
-        _text(record.text),
-    )
+# ---------------------------------------------------------------- columns of a step
+
+STEP_COLUMNS: tuple[str, ...] = tuple(field.name for field in _fields(StepRecord))
+"""Names of all that is known of a step, in the order of StepRecord: what exports are made of."""
+
+OUTCOMES: tuple[Outcome, ...] = tuple(Outcome)
+"""Outcomes by their code in the column ``outcome``; new ones are only ever added at the end."""
+
+_CODES = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_PACKED_ORDER = ("<i4", "<f8", "<f4", "u1")
+
+_packed = sorted(
+    (field for field in _fields(StepRecord) if field.packed),
+    key=lambda field: _PACKED_ORDER.index(field.packed),
+)
+
+FLOAT_COLUMNS: tuple[str, ...] = tuple(field.name for field in _packed if field.packed == "<f4")
+"""Columns kept as float32, named as in StepRecord."""
+
+DTYPES: Mapping[str, np.dtype[np.generic]] = {
+    **{field.name: np.dtype(field.packed) for field in _packed},  # outcome: index into OUTCOMES
+    "clipped": np.dtype("u1"),  # 1 where clipping made the gradient smaller
+}
+"""Every packed column and its type: 58 bytes a step together."""
+
+_NUMBERS = tuple(field.name for field in _packed if field.name != "outcome")
+_numbers_of = attrgetter(*_NUMBERS)
 
 
-def event_record(row: Row) -> RunEventRecord:
-    """Give back the record of a row of ``events``."""
-    return RunEventRecord(
-        step=row[1], kind=EventKind(row[3]), text=row[4], wall_time=_number(row[2])
-    )
+def columns_of(records: Sequence[StepRecord]) -> Columns:
+    """Give the packed columns of ``records``, each an array (N,) of its type in DTYPES."""
+    if not records:
+        return {name: np.empty(0, dtype) for name, dtype in DTYPES.items()}
+    numbers_NC = np.array([_numbers_of(record) for record in records], np.float64)
+    with np.errstate(over="ignore"):  # beyond float32: infinite, as the module says
+        columns: Columns = {
+            name: numbers_NC[:, place].astype(DTYPES[name]) for place, name in enumerate(_NUMBERS)
+        }
+    codes = [_CODES[record.outcome] for record in records]
+    columns["outcome"] = np.array(codes, DTYPES["outcome"])
+    clip_coef_N = numbers_NC[:, _NUMBERS.index("clip_coef")]
+    columns["clipped"] = (clip_coef_N < 1.0).astype(DTYPES["clipped"])
+    return columns
+
+
+def pack(columns: Columns) -> bytes:
+    """Lay the columns one behind the other, in the order of DTYPES."""
+    return b"".join(columns[name].astype(dtype).tobytes() for name, dtype in DTYPES.items())
+
+
+def unpack(data: bytes, rows: int) -> Columns:
+    """Give the columns that :func:`pack` laid down, as views of ``data``.
+
+    Raises:
+        ValueError: ``data`` does not hold ``rows`` steps.
+    """
+    if len(data) != rows * sum(dtype.itemsize for dtype in DTYPES.values()):
+        raise ValueError(f"{len(data)} bytes do not hold {rows} steps")
+    columns: Columns = {}
+    offset = 0
+    for name, dtype in DTYPES.items():
+        columns[name] = np.frombuffer(data, dtype, rows, offset)
+        offset += rows * dtype.itemsize
+    return columns
+
+
+def block_checksum(first_step: int, rows: int, data: bytes) -> int:
+    """CRC-32 of a row of ``curves``."""
+    return zlib.crc32(data, zlib.crc32(struct.pack("<2q", first_step, rows)))

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from signscope.records import EpochRecord, Evaluation, Outcome, StepRecord
 
 
+@dataclass(frozen=True, slots=True)
+class OutcomeCounts:
+    """How many batches ended how; the four outcomes add up to ``batches``. May go to any thread."""
+
+    batches: int = 0
+    applied: int = 0
+    clipped: int = 0
+    non_finite: int = 0
+    large: int = 0
+    skipped_by_policy: int = 0
+    out_of_memory: int = 0
+
+    def plus(self, record: StepRecord) -> OutcomeCounts:
+        """Give the counts with one more batch."""
+        return OutcomeCounts(
+            self.batches + 1,
+            self.applied + record.outcome.applied,
+            self.clipped + record.clipped,
+            self.non_finite + record.outcome.non_finite,
+            self.large + record.large,
+            self.skipped_by_policy + (record.outcome is Outcome.SKIPPED_BY_POLICY),
+            self.out_of_memory + (record.outcome is Outcome.FAILED_OUT_OF_MEMORY),
+        )
+
+
 class Tally:
-    """Running counts over step records. Not thread-safe: it belongs to one reader of records."""
+    """The counts of an epoch as it goes, and its mean loss. Not thread-safe: it belongs to one thread."""
 
     def __init__(self) -> None:
-        self.batches = 0
-        self.applied = 0
-        self.clipped = 0
-        self.non_finite = 0
-        self.large = 0
-        self.skipped_by_policy = 0
-        self.out_of_memory = 0
+        self.counts = OutcomeCounts()
         self.duration_s = 0.0  # of the batches, waiting for data among it, pauses not
         self._loss_sum = 0.0
         self._finite_losses = 0
 
     def add(self, record: StepRecord) -> None:
         """Count one batch."""
-        self.batches += 1
-        self.applied += record.outcome.applied
-        self.clipped += record.clipped
-        self.non_finite += record.outcome.non_finite
-        self.large += record.large
-        self.skipped_by_policy += record.outcome is Outcome.SKIPPED_BY_POLICY
-        self.out_of_memory += record.outcome is Outcome.FAILED_OUT_OF_MEMORY
+        self.counts = self.counts.plus(record)
         self.duration_s += record.data_s + record.step_s
         if math.isfinite(record.loss):
             self._loss_sum += record.loss
@@ -43,15 +57,16 @@ class Tally:
 
     def epoch_record(self, epoch: int, *, wall_time: float, dev: Evaluation | None) -> EpochRecord:
         """Give the counts as the record of a finished epoch."""
+        counts = self.counts
         return EpochRecord(
             epoch=epoch,
-            batches=self.batches,
+            batches=counts.batches,
             avg_loss=self.avg_loss,
-            applied=self.applied,
-            clipped=self.clipped,
-            non_finite=self.non_finite,
-            large=self.large,
-            skipped_by_policy=self.skipped_by_policy,
+            applied=counts.applied,
+            clipped=counts.clipped,
+            non_finite=counts.non_finite,
+            large=counts.large,
+            skipped_by_policy=counts.skipped_by_policy,
             duration_s=self.duration_s + (0.0 if dev is None else dev.duration_s),
             wall_time=wall_time,
             dev=dev,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from signscope.records import (
 )
 from signscope.run_state import RunControl, RunEvent, RunState
 from signscope.step_buffer import StepBuffer
+from signscope.tally import OutcomeCounts
 
 if TYPE_CHECKING:
     from core.training.session import RunResult
@@ -46,31 +47,11 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class RunTally:
-    """Exact counts over the batches of this run, whatever the window had time to draw."""
-
-    batches: int = 0
-    applied: int = 0
-    clipped: int = 0
-    non_finite: int = 0
-
-    def plus(self, record: StepRecord) -> RunTally:
-        """Give the counts with one more batch."""
-        return replace(
-            self,
-            batches=self.batches + 1,
-            applied=self.applied + record.outcome.applied,
-            clipped=self.clipped + record.clipped,
-            non_finite=self.non_finite + record.outcome.non_finite,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class RunUpdate:
     """Everything that happened since the last update, oldest first."""
 
     records: tuple[Record, ...]
-    tally: RunTally
+    tally: OutcomeCounts  # of all batches, whatever the window had time to draw
     evicted: int  # records that the window was too slow for, since the run began
 
     @property
@@ -101,10 +82,10 @@ class _Collector:
 
     def __init__(self) -> None:
         self.buffer: StepBuffer[Record] = StepBuffer(BUFFER_CAPACITY)
-        self._tally = RunTally()
+        self._tally = OutcomeCounts()
         self._lock = threading.Lock()
 
-    def tally(self) -> RunTally:
+    def tally(self) -> OutcomeCounts:
         with self._lock:
             return self._tally
 
@@ -143,7 +124,7 @@ class RunController(WorkController):
         self._job = job
         self._collector = _Collector()
 
-    def tally(self) -> RunTally:
+    def tally(self) -> OutcomeCounts:
         """Give the exact counts of this or the last run."""
         return self._collector.tally()
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from core.analysis.envelope import Coordinates, Floats, GrowingArray, Series
 from core.analysis.smoothing import Ema, LogHistogram, RollingShare
-from signscope.curve_columns import (
+from signscope.records import Outcome, StepRecord
+from signscope.schema import (
     DTYPES,
     FLOAT_COLUMNS,
     OUTCOMES,
@@ -24,7 +25,6 @@ from signscope.curve_columns import (
     Columns,
     columns_of,
 )
-from signscope.records import Outcome, StepRecord
 
 if TYPE_CHECKING:
     from signscope.reader import LedgerReader

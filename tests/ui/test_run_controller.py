@@ -14,7 +14,6 @@ from app.training.run_controller import (
     RunController,
     RunJob,
     RunRequest,
-    RunTally,
     RunUpdate,
 )
 from core.config import RunConfig
@@ -24,6 +23,7 @@ from signscope.errors import SignScopeError
 from signscope.reader import LedgerReader
 from signscope.records import EventKind, RunEventRecord, StepRecord, TrainingObserver
 from signscope.run_state import RunControl, RunEvent, RunSnapshot, RunState
+from signscope.tally import OutcomeCounts
 from tests.tiny_run import BATCHES_PER_EPOCH, tiny_config, tiny_corpus
 from tests.ui.made_runs import MadeJob, bad_step, step_record
 
@@ -164,14 +164,15 @@ def test_updates_come_at_most_once_a_tick_and_lose_nothing(
 
 
 def test_the_tally_is_exact(make_controller: MakeController, qtbot: QtBot) -> None:
-    tally = RunTally()
+    tally = OutcomeCounts()
     for record in (step_record(0), step_record(1, clip_coef=1.0), bad_step(2)):
         tally = tally.plus(record)
-    assert tally == RunTally(batches=3, applied=2, clipped=1, non_finite=1)
+    assert tally == OutcomeCounts(batches=3, applied=2, clipped=1, non_finite=1)
     controller = make_controller(MadeJob(123, endless=False))
     with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS):
         controller.start(REQUEST)
-    assert controller.tally() == RunTally(batches=123, applied=123, clipped=123, non_finite=0)
+    counts = controller.tally()
+    assert (counts.batches, counts.applied, counts.clipped, counts.non_finite) == (123, 123, 123, 0)
 
 
 def test_shutdown_says_whether_the_thread_was_gone(

@@ -20,8 +20,8 @@ from core.analysis.health.updates import clip_saturation, vanishing_gradients
 from core.analysis.health.window import COLUMNS, LOOK_BACK, StepWindow
 from core.analysis.history import History
 from core.landmarks.input_statistics import InputStatistics
-from signscope.curve_columns import OUTCOMES
 from signscope.records import EpochRecord, Evaluation, Outcome, WordErrors
+from signscope.schema import OUTCOMES
 from tests.unit.made_records import make_step
 
 Array = npt.NDArray[np.floating]

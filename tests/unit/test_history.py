@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from core.analysis.history import Axis, History, LoadCancelled
 from core.analysis.smoothing import Ema, LogHistogram, RollingShare
-from signscope.curve_columns import DTYPES, OUTCOMES, columns_of, pack, unpack
 from signscope.errors import LedgerError
 from signscope.ledger import Ledger, LedgerReader
 from signscope.records import Outcome, StepRecord
-from signscope.schema import CURVE_BLOCK
+from signscope.schema import CURVE_BLOCK, DTYPES, OUTCOMES, columns_of, pack, unpack
 from tests.unit.made_records import make_step, non_finite_step
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from signscope.curve_columns import OUTCOMES
 from signscope.errors import LedgerError
 from signscope.invariants import broken_invariants
-from signscope.ledger import Ledger, LedgerReader, OutcomeCounts
+from signscope.ledger import Ledger, LedgerReader
 from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
-from signscope.schema import CURVE_BLOCK
+from signscope.schema import CURVE_BLOCK, DTYPES, OUTCOMES, STEP_COLUMNS, STEPS
+from signscope.tally import OutcomeCounts
 from tests.unit.made_records import (
     MAX_NORM,
     make_epoch,
@@ -524,3 +524,25 @@ def test_a_damaged_write_ahead_log_gives_an_earlier_whole_state_or_an_error(
         assert len(found) % 20 == 0
         lengths.add(len(found))
     assert len(lengths) > 3
+
+
+def test_the_record_gives_the_columns_that_ledgers_have_had_since_format_1() -> None:
+    assert STEPS.create_sql == (
+        "CREATE TABLE steps (step INTEGER PRIMARY KEY, epoch INTEGER, batch_idx INTEGER, frames INTEGER, "
+        "glosses INTEGER, loss REAL, loss_per_gloss REAL, grad_norm_pre REAL, grad_norm_post REAL, "
+        "clip_coef REAL, lr REAL, blank_fraction REAL, data_s REAL, step_s REAL, memory_mib REAL, "
+        "wall_time REAL, outcome TEXT NOT NULL, sample_ids TEXT NOT NULL, detail TEXT NOT NULL, "
+        "crc INTEGER NOT NULL)"
+    )
+    floats = (
+        "loss loss_per_gloss grad_norm_pre grad_norm_post clip_coef lr blank_fraction data_s step_s"
+    )
+    assert [(name, dtype.str.lstrip("|")) for name, dtype in DTYPES.items()] == [
+        ("step", "<i4"),
+        ("epoch", "<i4"),
+        ("wall_time", "<f8"),
+        *((name, "<f4") for name in [*floats.split(), "memory_mib"]),
+        ("outcome", "u1"),
+        ("clipped", "u1"),
+    ]
+    assert set(STEP_COLUMNS) == {field.name for field in dataclasses.fields(StepRecord)}

@@ -21,8 +21,9 @@ from core.analysis.history import History
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder, RunInfo
 from signscope.invariants import broken_invariants
-from signscope.reader import LedgerReader, OutcomeCounts
+from signscope.reader import LedgerReader
 from signscope.records import LARGE_GRAD_NORM, EpochRecord, Evaluation, EventKind
+from signscope.tally import OutcomeCounts
 
 _MOST_MARKS = 400
 _SMOOTHING = 0.98

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from signscope.errors import LedgerError
 from signscope.folder import RunFolder
 from signscope.reader import LedgerReader
 from signscope.records import StepRecord
+from signscope.schema import STEP_COLUMNS, STEPS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,22 +31,9 @@ Progress = Callable[[int, int], None]
 
 Format = Literal["csv", "parquet", "tensorboard", "html"]
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(StepRecord))
+COLUMNS = STEP_COLUMNS
 """Columns of CSV and Parquet files: the fields of StepRecord, in their order."""
 
-_INTEGERS = ("epoch", "batch_idx", "frames", "glosses")
-_FLOATS = (
-    "loss",
-    "loss_per_gloss",
-    "grad_norm_pre",
-    "grad_norm_post",
-    "clip_coef",
-    "lr",
-    "blank_fraction",
-    "data_s",
-    "step_s",
-    "memory_mib",
-)
 EVENT_FILE_PREFIX = "events.out.tfevents."
 
 
@@ -196,9 +183,9 @@ def _csv_row(record: StepRecord) -> list[object]:
 def _arrow_schema(meta: dict[str, str]) -> pa.Schema:
     import pyarrow as pa
 
-    types: dict[str, Any] = dict.fromkeys((*_FLOATS, "wall_time"), pa.float64())
-    types |= dict.fromkeys(("step", *_INTEGERS), pa.int64())
-    types |= {"outcome": pa.string(), "sample_ids": pa.list_(pa.string()), "detail": pa.string()}
+    types: dict[str, Any] = dict.fromkeys(STEPS.floats, pa.float64())
+    types |= dict.fromkeys(STEPS.integers, pa.int64())
+    types |= dict.fromkeys(STEPS.texts, pa.string()) | {"sample_ids": pa.list_(pa.string())}
     fields = [pa.field(name, types[name], nullable=False) for name in COLUMNS]
     return pa.schema(fields, metadata={"signscope.ledger": json.dumps(meta)})
 
@@ -217,7 +204,9 @@ def _arrow_table(records: list[StepRecord], schema: pa.Schema) -> pa.Table:
 
 
 def _scalars(record: StepRecord) -> dict[str, float]:
-    values = {f"batch/{name}": float(getattr(record, name)) for name in (*_FLOATS, *_INTEGERS)}
+    # TensorBoard has the step and the wall time of every value anyway.
+    names = [name for name in (*STEPS.floats, *STEPS.integers) if name not in ("step", "wall_time")]
+    values = {f"batch/{name}": float(getattr(record, name)) for name in names}
     values["batch/applied"] = float(record.outcome.applied)
     return values
 

@@ -27,10 +27,10 @@ from core.analysis.health.speed import data_starvation
 from core.analysis.health.updates import clip_saturation, latched, vanishing_gradients
 from core.analysis.health.window import COLUMNS, START_BATCHES, StepWindow
 from core.landmarks.input_statistics import InputStatistics
-from signscope.curve_columns import AnyArray, columns_of
 from signscope.folder import RunFolder
 from signscope.reader import LedgerReader
 from signscope.records import EpochRecord, StepRecord
+from signscope.schema import AnyArray, columns_of
 
 RUN_LOOK_BACK = 50_000
 """Newest batches of a finished run that are assessed: about half a second to read."""

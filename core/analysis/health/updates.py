@@ -9,8 +9,8 @@ import numpy as np
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.analysis.health.measures import LOW_LOSS, Bools, halves, lasting_since, median, span
 from core.analysis.health.window import StepWindow
-from signscope.curve_columns import OUTCOMES
 from signscope.records import Outcome
+from signscope.schema import OUTCOMES
 
 LATCH_BATCHES = 20
 """Normal training applies every finite gradient and pauses after 10 non-finite ones in a row (the

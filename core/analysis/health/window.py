@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from core.analysis.health.measures import Bools, Floats, median
-from signscope.curve_columns import OUTCOMES, AnyArray, columns_of
 from signscope.records import Outcome, StepRecord
+from signscope.schema import OUTCOMES, AnyArray, columns_of
 
 LOOK_BACK = 5000
 """Newest batches that the detectors are given; none needs more."""
@@ -33,7 +33,7 @@ COLUMNS = (
     "step_s",
     "outcome",
 )
-"""Columns that the detectors read, named and coded as in ``signscope.curve_columns``."""
+"""Columns that the detectors read, named and coded as in ``signscope.schema``."""
 
 
 @dataclass(frozen=True, slots=True)
