@@ -33,6 +33,7 @@ from app.training.run_controller import RunController
 from app.waiting import noticed
 from core.config import RunConfig
 from core.paths import runs_dir
+from core.training.imports import import_training
 
 EXIT_AFTER_VARIABLE = "SIGNSCOPE_EXIT_AFTER_S"
 """The window closes itself after so many seconds: for smoke tests of the real program."""
@@ -118,15 +119,8 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
 async def _import_ahead(window: MainWindow) -> None:
     """Import what Start needs while the person looks around: torch takes more than a second."""
     await asyncio.sleep(0)  # the window is painted first
-    await asyncio.to_thread(_import_training)
+    await asyncio.to_thread(import_training)
     window.refresh_corpus()
-
-
-def _import_training() -> None:
-    # The first optimizer would import it, a second of it after Start was pressed.
-    import torch._dynamo  # noqa: F401
-
-    import core.training.session  # noqa: F401
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

@@ -221,6 +221,7 @@ class MainWindow(QMainWindow):
             self.actions_[key].setData(choice)
             self.actions_[key].triggered.connect(self._choose_theme)
         self.theme.changed.connect(self._on_theme_changed)
+        self.controller.prepared.connect(self._on_prepared)
         self.controller.updated.connect(self._on_updated)
         self.controller.state_changed.connect(self._on_state_changed)
         self.controller.ended.connect(self._on_ended)
@@ -292,20 +293,19 @@ class MainWindow(QMainWindow):
                 Severity.ERROR,
             )
             return False
-        if self.runs.replaying:
-            self.messages.tell(
-                "A run cannot start now.",
-                "A policy replay is in progress and both would share the same processor. "
-                "Stop the replay (Runs → Replay policies…) or wait for its end.",
-                Severity.WARNING,
-            )
-            return False
         return self._begin(RunRequest(config, self._runs_dir))
 
     @Slot(object)
     def _begin(self, request: RunRequest) -> bool:
         """Start or resume a run; say whether it was started. What a resumed run did is shown already."""
         if not self.controller.start(request):
+            if self.runs.replaying:
+                self.messages.tell(
+                    "A run cannot start now.",
+                    "A policy replay is in progress and both would share the same processor. "
+                    "Stop the replay (Runs → Replay policies…) or wait for its end.",
+                    Severity.WARNING,
+                )
             return False
         config = self._config = request.config
         self._progress = RunProgress()
@@ -319,9 +319,9 @@ class MainWindow(QMainWindow):
             self._clear_run()
         self.monitor.set_max_norm(config.optim.max_norm)
         self.monitor.set_hint(
-            "Preparing the run…", "The corpus is opened and the teacher is built."
+            "Getting ready…", "What training needs is still being loaded. The run begins by itself."
         )
-        self.panel.show_preparing()
+        self.panel.show_waiting("Getting ready…")
         self._show_health(self._tally())
         self._show_data_badge()
         return True
@@ -374,6 +374,13 @@ class MainWindow(QMainWindow):
             clipped=self.monitor.history.clipped_count(),
             non_finite=sum(count for outcome, count in outcomes.items() if outcome.non_finite),
         )
+
+    @Slot()
+    def _on_prepared(self) -> None:
+        self.monitor.set_hint(
+            "Preparing the run…", "The corpus is opened and the teacher is built."
+        )
+        self.panel.show_waiting("Preparing…")
 
     @Slot()
     def _toggle_pause(self) -> None:

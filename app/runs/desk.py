@@ -63,7 +63,7 @@ class RunsDesk(QObject):
         self._plots = plots
         self._runs_dir = runs_dir
         self._tasks = Tasks(self)
-        self._replays = ReplayController(self, replay_job)
+        self._replays = ReplayController(controller.slot, self, replay_job)
         self._browser: RunBrowser | None = None
         self._comparison: ComparisonDialog | None = None
         self._replay: ReplayDialog | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from app.training.compute_slot import ComputeSlot
 from app.training.work_controller import BUFFER_CAPACITY, WorkController
 from core.training.policy import UpdatePolicy
 from signscope.records import (
@@ -122,24 +123,26 @@ class ReplayController(WorkController):
     came before a stop.
     """
 
-    def __init__(self, parent: QObject | None = None, job: ReplayJob = replay_story) -> None:
-        super().__init__("replay", parent)
+    def __init__(
+        self, slot: ComputeSlot, parent: QObject | None = None, job: ReplayJob = replay_story
+    ) -> None:
+        super().__init__("replay", slot, parent)
         self._job = job
         self._buffer: StepBuffer[_Item] = StepBuffer(BUFFER_CAPACITY)
 
     def start(self, request: ReplayRequest) -> bool:
-        """Start a replay unless one is going on; say whether it was started."""
-        if not self._may_start():
-            return False
-        buffer = self._buffer = StepBuffer(BUFFER_CAPACITY)
-        self._launch(
+        """Start a replay unless one, or a training run, is going on; say whether it was started."""
+        buffer: StepBuffer[_Item] = StepBuffer(BUFFER_CAPACITY)
+        started = self._launch(
             lambda: self._job(
                 request,
                 self._control,
                 lambda policy, steps: [_Collector(policy, steps, buffer)],
             )
         )
-        return True
+        if started:
+            self._buffer = buffer
+        return started
 
     def _deliver(self) -> None:
         grouped = tuple(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from app.training.compute_slot import ComputeSlot
 from app.training.progress import RunPlace, RunPlan
 from app.training.work_controller import BUFFER_CAPACITY, TICK_MS, WorkController
 from core.config import RunConfig
@@ -120,7 +121,7 @@ class RunController(WorkController):
     """
 
     def __init__(self, parent: QObject | None = None, job: RunJob = train) -> None:
-        super().__init__("trainer", parent)
+        super().__init__("trainer", ComputeSlot(), parent)
         self._job = job
         self._collector = _Collector()
 
@@ -139,11 +140,11 @@ class RunController(WorkController):
 
     def start(self, request: RunRequest) -> bool:
         """Start a run if the state allows it; say whether it was started."""
-        if not self._may_start():
-            return False
-        collector = self._collector = _Collector()
-        self._launch(lambda: self._job(request, self._control, collector))
-        return True
+        collector = _Collector()
+        started = self._launch(lambda: self._job(request, self._control, collector))
+        if started:
+            self._collector = collector
+        return started
 
     def pause(self) -> bool:
         """Ask the run to rest after its current batch; say whether the state allowed it."""

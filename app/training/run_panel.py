@@ -169,10 +169,10 @@ class RunPanel(QWidget):
         if snapshot.state is not RunState.RUNNING:
             self._speed.clear()
 
-    def show_preparing(self) -> None:
-        """Show that a run was started whose first batch has not come yet."""
+    def show_waiting(self, text: str) -> None:
+        """Show what a run that was started is waiting for before its first batch."""
         self._progress.show()
-        self._epoch.setText("Preparing…")
+        self._epoch.setText(text)
         self._eta.clear()
         self._batch.clear()
         self._whole.setRange(0, 0)

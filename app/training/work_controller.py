@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 from PySide6.QtCore import QObject, Qt, QThread, QTimer, Signal, Slot
 
+from app.training.compute_slot import ComputeSlot
+from core.training.imports import import_training
 from signscope.errors import SignScopeError
 from signscope.run_state import RunControl, RunEvent, RunSnapshot
 
@@ -48,13 +50,19 @@ class _WorkThread(QThread):
 class WorkController(QObject):
     """Owns one worker thread at a time and its states. Every method is for the GUI thread.
 
+    The thread first waits until everything is imported that training needs; a pause or a stop that is
+    asked for meanwhile is heeded before the work begins.
+
     ``state_changed`` comes after every ``updated`` that carries a record which led to it. FINISHED and
     FAILED are announced when the thread is gone, so a start may be asked for in that very slot.
 
     Args:
         title: What the thread is called, also in an error: "trainer", "replay".
+        slot: Shared with every other controller whose work must not go on at the same time.
     """
 
+    prepared = Signal()
+    """Everything is imported: the work begins."""
     updated = Signal(object)
     """What happened since the last time, at most one a tick; the subclass says as what."""
     state_changed = Signal(object)
@@ -66,8 +74,9 @@ class WorkController(QObject):
 
     _poked = Signal()
 
-    def __init__(self, title: str, parent: QObject | None = None) -> None:
+    def __init__(self, title: str, slot: ComputeSlot, parent: QObject | None = None) -> None:
         super().__init__(parent)
+        self.slot = slot
         self._title = title
         self._control = RunControl(listener=self._on_transition)
         self._announced = self._control.snapshot()
@@ -109,15 +118,25 @@ class WorkController(QObject):
         self._conclude(thread)
         return True
 
-    def _may_start(self) -> bool:
-        """Make the transition to running if there is no thread and the state allows it."""
-        return self._thread is None and self._control.apply_if_allowed(RunEvent.START)
-
-    def _launch(self, work: Callable[[], object]) -> None:
-        self._thread = _WorkThread(self._title, work, self)
+    def _launch(self, work: Callable[[], object]) -> bool:
+        """Start ``work`` in a thread if none is in progress here or in the slot; say whether it was started."""
+        if self._thread is not None or not self.slot.take(self._title):
+            return False
+        self._control.apply(RunEvent.START)
+        self._thread = _WorkThread(self._title, lambda: self._prepared_work(work), self)
         self._thread.finished.connect(self._on_thread_finished)
         self._timer.start(TICK_MS)
         self._thread.start()
+        return True
+
+    def _prepared_work(self, work: Callable[[], object]) -> object:
+        """Do ``work`` once it can begin, unless a stop came before: then give None. In the worker thread."""
+        import_training()
+        self._control.wait_while_paused()
+        if self._control.wants_stop():
+            return None
+        self.prepared.emit()
+        return work()
 
     def _deliver(self) -> None:
         """Empty the buffer and emit ``updated`` if there was anything."""
@@ -145,6 +164,7 @@ class WorkController(QObject):
         thread.wait()
         self._timer.stop()
         self._thread = None
+        self.slot.give_back()
         thread.deleteLater()
         self._control.apply(RunEvent.FINISHED if thread.error is None else RunEvent.FAILED)
         self._tick()

@@ -18,9 +18,16 @@ from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
 from app.training.run_controller import RunController, RunJob, train
 from core.paths import runs_dir
+from core.training.imports import import_training
 
 MakeWindow = Callable[..., MainWindow]
 RunAsync = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported() -> None:
+    """Import what training needs before any limit of a test runs."""
+    import_training()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from app.runs.policy_figures import PolicyFigures
 from app.runs.replay_controller import ObserverFactory, ReplayController, ReplayRequest
 from app.runs.replay_dialog import ReplayDialog, verdict
 from app.theme import DARK, LIGHT
+from app.training.compute_slot import ComputeSlot
 from core.errors import CorpusError
 from core.training.policy import parse_policy
 from core.training.replay import PolicyResult, ReplayResult, replay
@@ -57,7 +58,7 @@ def make_dialog(qtbot: QtBot, tmp_path: Path) -> Iterator[MakeDialog]:
 
     def make(**options: object) -> ReplayDialog:
         job = options.pop("job", tiny_replay)
-        controller = ReplayController(job=job)  # type: ignore[arg-type]
+        controller = ReplayController(ComputeSlot(), job=job)  # type: ignore[arg-type]
         dialog = ReplayDialog(controller, LIGHT, tmp_path / "runs", **options)  # type: ignore[arg-type]
         made.append((dialog, controller))
         with qtbot.waitExposed(dialog):

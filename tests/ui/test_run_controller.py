@@ -186,7 +186,8 @@ def test_shutdown_says_whether_the_thread_was_gone(
 
     controller = make_controller(stubborn)
     assert controller.shutdown(0.0), "nothing runs"
-    controller.start(REQUEST)
+    with qtbot.waitSignal(controller.prepared, timeout=LIMIT_MS):
+        controller.start(REQUEST)
     assert not controller.shutdown(0.05)
     assert controller.active
     release.set()

@@ -264,3 +264,40 @@ def test_themes_reach_every_dialog(in_window: InWindow, tmp_path: Path) -> None:
             window.actions_["theme.light"].trigger()
 
     in_window(recolor)
+
+
+def refuses_to_run(request: object, control: RunControl, observer: object) -> None:
+    raise AssertionError("both began")
+
+
+def test_a_replay_that_starts_while_a_run_is_opened_keeps_the_run_from_resuming(
+    in_window: InWindow, tmp_path: Path
+) -> None:
+    path = make_run(tmp_path / "runs", "to be resumed")
+
+    async def both(window: MainWindow) -> None:
+        window.runs._replays._job = endless_replay
+        window.runs.resume_run(path)
+        assert window.runs.replay().start(), "nothing was in progress yet"
+        await until(lambda: "replay is in progress" in told(window), "the refusal")
+        assert not window.controller.active
+        assert window.runs.replaying
+
+    in_window(both, job=refuses_to_run)
+
+
+def test_of_a_run_and_a_replay_asked_for_at_once_the_first_begins(in_window: InWindow) -> None:
+    async def run_first(window: MainWindow) -> None:
+        window.runs._replays._job = refuses_to_run  # type: ignore[assignment]
+        assert window.start_run()
+        assert not window.runs.replay().start()
+        assert not window.runs.replaying
+
+    async def replay_first(window: MainWindow) -> None:
+        window.runs._replays._job = endless_replay
+        assert window.runs.replay().start()
+        assert not window.start_run()
+        assert not window.controller.active
+
+    in_window(run_first, job=MadeJob(25))
+    in_window(replay_first, job=refuses_to_run)
