@@ -281,7 +281,7 @@ def export(
         format: What to write; without it the name decides: .csv, .parquet, .html, else TensorBoard.
         overwrite: Replace what is there.
     """
-    from core.analysis.export.tables import export_run
+    from core.analysis.export.formats import export_run
     from core.console import progress_bar
 
     with progress_bar("Exporting", "batch") as progress:

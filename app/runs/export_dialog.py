@@ -359,7 +359,7 @@ class ExportDialog(QDialog):
         assert run is not None
 
         def write(progress: Progress) -> None:
-            from core.analysis.export.tables import export_run
+            from core.analysis.export.formats import export_run
 
             export_run(run, target, kind, overwrite=replace, progress=progress)
 

@@ -146,7 +146,7 @@ def test_cancel_ends_the_export(
             progress(1, 2)
             time.sleep(0.001)
 
-    monkeypatch.setattr("core.analysis.export.tables.export_run", endless)
+    monkeypatch.setattr("core.analysis.export.formats.export_run", endless)
 
     async def cancel(dialog: ExportDialog) -> None:
         dialog.choose_kind("csv")

@@ -12,9 +12,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from core.analysis.export.formats import export_run
 from core.analysis.export.html import report_html
 from core.analysis.export.svg_chart import Chart, Curve, draw
-from core.analysis.export.tables import COLUMNS, EVENT_FILE_PREFIX, export_run
+from core.analysis.export.tables import COLUMNS
+from core.analysis.export.targets import EVENT_FILE_PREFIX
 from core.analysis.export.tensorboard import masked_checksums
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.errors import ExportError

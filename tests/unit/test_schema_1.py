@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.analysis.catalogue import list_runs
-from core.analysis.export.tables import EVENT_FILE_PREFIX, export_run
+from core.analysis.export.formats import export_run
+from core.analysis.export.targets import EVENT_FILE_PREFIX
 from core.config import load_config
 from core.corpus.reader import Corpus
 from core.training.checkpoint import newest_checkpoint, read_checkpoint

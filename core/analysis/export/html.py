@@ -14,7 +14,7 @@ import numpy as np
 from core.analysis.compare import flat_settings
 from core.analysis.envelope import Coordinates, Floats
 from core.analysis.export.svg_chart import PLOT_WIDTH, Chart, Curve, draw, legend
-from core.analysis.export.tables import new_file
+from core.analysis.export.targets import new_file
 from core.analysis.health.assessment import assess_run
 from core.analysis.health.findings import Finding
 from core.analysis.history import History
@@ -71,8 +71,8 @@ def report_html(
             _settings(run),
         ]
     page = _PAGE.format(title=html.escape(info.name), style=_STYLE, body="\n".join(sections))
-    with new_file(target, overwrite=overwrite) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    with new_file(target, overwrite=overwrite) as file:
+        file.write(page.encode())
     return target
 
 

@@ -1,24 +1,21 @@
 """The ledger of a run for other programs: CSV, Parquet, TensorBoard. All rows, nothing sampled.
 
-Every row is compared with its checksum on the way. The target appears whole or not at all: it is
-written beside itself under a temporary name and renamed. To cancel, let ``progress`` raise.
+Every row is compared with its checksum on the way. The target appears whole or not at all. To cancel, let
+``progress`` raise.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
-import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from core.errors import ExportError
+from core.analysis.export.targets import EVENT_FILE_PREFIX, new_file, new_folder
 from signscope.errors import LedgerError
-from signscope.folder import RunFolder
 from signscope.reader import LedgerReader
 from signscope.records import StepRecord
 from signscope.schema import STEP_COLUMNS, STEPS
@@ -29,44 +26,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (rows written, rows in all) some times a second."""
 
-Format = Literal["csv", "parquet", "tensorboard", "html"]
-
 COLUMNS = STEP_COLUMNS
 """Columns of CSV and Parquet files: the fields of StepRecord, in their order."""
-
-EVENT_FILE_PREFIX = "events.out.tfevents."
-
-
-def export_run(
-    run: Path,
-    target: Path,
-    kind: Format | None = None,
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Export the run in folder ``run`` to ``target`` and give ``target`` back.
-
-    Args:
-        run: A run folder, also one that is being trained.
-        target: A file; for TensorBoard a folder.
-        kind: What to write. None takes it from the name: .csv, .parquet, .html, else TensorBoard.
-        overwrite: Whether an existing target is replaced.
-        progress: See Progress.
-
-    Raises:
-        ExportError: The target exists, or cannot be written (its old content is then whole).
-        LedgerError: The ledger is missing or damaged.
-    """
-    kind = kind or _kind_of(target)
-    if kind == "html":
-        from core.analysis.export.html import report_html
-
-        return report_html(run, target, overwrite=overwrite)
-    writers = {"csv": export_csv, "parquet": export_parquet, "tensorboard": export_tensorboard}
-    with LedgerReader(RunFolder(run).ledger_path) as reader:
-        writers[kind](reader, target, overwrite=overwrite, progress=progress)
-    return target
 
 
 def export_csv(
@@ -81,15 +42,11 @@ def export_csv(
     Numbers are written so that they read back exactly (pandas before 3: ``float_precision="round_trip"``);
     NaN is ``nan``, infinity ``inf``. ``sample_ids`` is a JSON list.
     """
-    with (
-        new_file(target, overwrite=overwrite) as temporary,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        done = 0
+    done = 0
+    with new_file(target, overwrite=overwrite) as file:
+        file.write(_csv_lines([COLUMNS]))
         for records in _all_steps(reader, progress):
-            writer.writerows(map(_csv_row, records))
+            file.write(_csv_lines(map(_csv_row, records)))
             done += len(records)
     return done
 
@@ -111,8 +68,8 @@ def export_parquet(
     schema = _arrow_schema(reader.meta())
     done = 0
     with (
-        new_file(target, overwrite=overwrite) as temporary,
-        pq.ParquetWriter(temporary, schema) as writer,
+        new_file(target, overwrite=overwrite) as file,
+        pq.ParquetWriter(file, schema) as writer,
     ):
         for records in _all_steps(reader, progress):
             writer.write_table(_arrow_table(records, schema))
@@ -152,11 +109,6 @@ def export_tensorboard(
     return done
 
 
-def _kind_of(target: Path) -> Format:
-    kinds: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".html": "html"}
-    return kinds.get(target.suffix.lower(), "tensorboard")
-
-
 def _all_steps(reader: LedgerReader, progress: Progress | None) -> Iterator[list[StepRecord]]:
     total = reader.step_count()
     done = 0
@@ -171,6 +123,12 @@ def _all_steps(reader: LedgerReader, progress: Progress | None) -> Iterator[list
             subject=str(reader.path),
             hint="Restore it from a backup.",
         )
+
+
+def _csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    lines = io.StringIO(newline="")
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue().encode()
 
 
 def _csv_row(record: StepRecord) -> list[object]:
@@ -225,86 +183,3 @@ def _epoch_scalars(reader: LedgerReader) -> list[tuple[int, float, dict[str, flo
         values = {f"{split}/wer": evaluation.errors.wer, f"{split}/loss": evaluation.loss}
         events.append((step, wall_time, values))
     return events
-
-
-@contextlib.contextmanager
-def new_file(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` that becomes ``target`` when the block ends well.
-
-    Raises:
-        ExportError: ``target`` exists and is not to be replaced, or cannot be written.
-    """
-    _refuse_existing(target, overwrite)
-    temporary = _temporary(target)
-    try:
-        with _telling(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            temporary.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def new_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Like :func:`new_file` for a folder; replaces only a folder that holds nothing but event files.
-
-    Raises:
-        ExportError: ``target`` exists and is not to be replaced, holds something else, or cannot be
-            written.
-    """
-    with _telling(target):
-        empty = target.is_dir() and not any(target.iterdir())
-        if not empty:
-            _refuse_existing(target, overwrite)
-            _refuse_foreign_folder(target)
-    temporary = _temporary(target)
-    try:
-        with _telling(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
-            yield temporary
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _refuse_existing(target: Path, overwrite: bool) -> None:
-    if target.exists() and not overwrite:
-        raise ExportError(
-            "The target exists already",
-            subject=str(target),
-            hint="Choose another name, or say that it may be replaced.",
-        )
-
-
-def _refuse_foreign_folder(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir() or not all(
-        file.is_file() and file.name.startswith(EVENT_FILE_PREFIX) for file in target.iterdir()
-    ):
-        raise ExportError(
-            "The target is not a TensorBoard folder and is not replaced",
-            subject=str(target),
-            hint="Choose a new folder.",
-        )
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
-
-
-@contextlib.contextmanager
-def _telling(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ExportError(
-            f"The export cannot be written ({error.strerror or error})",
-            subject=str(target),
-            hint="Check that the disk has room and that the folder is not read-only.",
-        ) from error
