@@ -12,7 +12,6 @@ import shlex
 import subprocess
 import sys
 import tomllib
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +19,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from core.errors import ConfigError, ModelFileError
-from signscope.errors import SignScopeError
+from signscope.command_line import command_name, run_command
 from signscope.version import VERSION
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from core.console import Progress
     from core.training.policy import UpdatePolicy
 
-EXIT_UNEXPECTED = 1
-EXIT_EXPLAINED = 2
 EXIT_PAUSED_ITSELF = 3
 NO_DISPLAY_EPOCHS = 3
 
@@ -75,7 +72,7 @@ def window(
 def _train_without_window(corpus: str, config: Path | None) -> int:
     print(
         "No display: the window cannot open (a desktop session, `ssh -X`, or "
-        "`xvfb-run -a python main.py` would open it); training in this terminal instead.",
+        f"`xvfb-run -a {command_name()}` would open it); training in this terminal instead.",
         flush=True,
     )
     from core.training.replay import story_config
@@ -174,7 +171,7 @@ def _train_in_terminal(
         result, paused_itself = run_in_terminal(lambda control: run_job(job, control, [observer]))
     print(f"Run folder: {result.run_path}")
     if result.state == "stopped":
-        print(f"Go on with: python main.py train --resume {shlex.quote(str(result.run_path))}")
+        print(f"Go on with: {command_name()} train --resume {shlex.quote(str(result.run_path))}")
     return EXIT_PAUSED_ITSELF if paused_itself else 0
 
 
@@ -347,7 +344,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         )
     try:
         value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # not only TOMLDecodeError: endless digits, deep nesting
         value = text
     for section in sections:
         values = values.setdefault(section, {})
@@ -458,7 +455,7 @@ def models(
         raise ModelFileError(
             "Landmark models are missing or wrong",
             subject=", ".join(missing),
-            hint="`python main.py models --fetch` brings them, `--from FOLDER` takes them from a folder.",
+            hint=f"`{command_name()} models --fetch` brings them, `--from FOLDER` takes them from a folder.",
         )
     return 0
 
@@ -521,48 +518,29 @@ def settings() -> int:
     return 0
 
 
-# ---------------------------------------------------------------- errors
+# ---------------------------------------------------------------- start
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives the exit status.
 
-    0: done, or stopped as asked. 1: an unexpected error, with its traceback. 2: an error that says what to
-    do, or wrong arguments. 3: a training run paused itself.
+    0: done, or stopped as asked. 2: wrong arguments. 3: a training run paused itself. For errors those of
+    :func:`signscope.command_line.run_command`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"SignScope {VERSION}")
         return 0
-    try:
-        status: int = commands.cli(
-            args=arguments,
-            prog="python main.py",
-            description="Train a sign-language teacher on landmarks and watch every batch of it.",
-            config=(FlagCreatePairsOff,),
-        )
-    except SignScopeError as error:
-        print(
-            f"error: {error.what}{f': {error.subject}' if error.subject else ''}.", file=sys.stderr
-        )
-        if error.hint:
-            print(error.hint, file=sys.stderr)
-        return EXIT_EXPLAINED
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output left (`... | head`); Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_UNEXPECTED
-    except Exception:
-        traceback.print_exc()
-        print(
-            "error: this should not have happened. Please report it with the lines above and "
-            f"the command that you gave (SignScope {VERSION}).",
-            file=sys.stderr,
-        )
-        return EXIT_UNEXPECTED
+    status: int = commands.cli(
+        args=arguments,
+        prog=command_name(),
+        description="Train a sign-language teacher on landmarks and watch every batch of it.",
+        config=(FlagCreatePairsOff,),
+    )
     return status
 
 

@@ -14,6 +14,10 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ConfigError
+from signscope.files import read_regular
+
+_LARGEST_FILE = 2**16
+"""Bytes of a settings file; a real one has some thousand."""
 
 DEMO_CORPUS = "demo"
 """Value of ``DataConfig.corpus`` that means the built-in synthetic corpus."""
@@ -231,7 +235,7 @@ def config_from_dict(values: dict[str, Any], *, source: str = "the settings") ->
         return RunConfig.model_validate(values)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']} (found {fault['input']!r:.80})"
+            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']} (found {_shown(fault['input'])})"
             for fault in error.errors()
         )
         raise ConfigError(
@@ -241,16 +245,25 @@ def config_from_dict(values: dict[str, Any], *, source: str = "the settings") ->
         ) from error
 
 
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except RecursionError:
+        return "tables nested too deeply to show"
+
+
 def load_config(path: Path) -> RunConfig:
     """Read a TOML file; raises ConfigError when it is missing, not TOML, or holds a wrong setting."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        content = read_regular(path, limit=_LARGEST_FILE)
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
         raise ConfigError(
-            f"The settings cannot be read ({error.strerror})",
-            subject=str(path),
+            f"The settings cannot be read ({getattr(error, 'strerror', error)})",
+            subject=str(path).replace("\0", "\\0"),
             hint="Check the path.",
         ) from error
+    try:
+        values = tomllib.loads(content.decode("utf-8"))
     except (
         ValueError,
         RecursionError,

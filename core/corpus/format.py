@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import CorpusError
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
+from signscope.command_line import command_name
 
 MANIFEST_NAME: Final = "corpus.json"
 SCHEMA_VERSION: Final = 1
@@ -146,7 +147,7 @@ def read_manifest(path: Path) -> Manifest:
             what,
             subject=str(path),
             hint=f"A corpus folder has a {MANIFEST_NAME}. Recordings in the MP_Data layout become one "
-            "with: python main.py import mp-data.",
+            f"with: {command_name()} import mp-data.",
         ) from error
     except OSError as error:
         raise damaged(file, f"cannot be read ({error.strerror})") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -137,3 +139,61 @@ def test_models_are_taken_from_a_folder(
 
 def test_runs_of_an_empty_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(capsys, "runs", "--folder", str(tmp_path))[:2] == (0, f"0 runs in {tmp_path}\n")
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_endless_link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def make_huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 50 * 2**30)  # takes no room: one hole
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (make_pipe, "not a regular file"),
+        (make_endless_link, "not a regular file"),
+        (Path.mkdir, "not a regular file"),
+        (make_huge, "larger than"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "not valid TOML"),
+        (lambda path: path.write_text("a = " + "[" * 50_000), "not valid TOML"),
+        (lambda path: path.write_text("seed = " + "1" * 5000), "not valid TOML"),
+        (lambda path: path.write_text(".".join("a" * 2000) + " = 1"), "nested too deeply"),
+    ],
+)
+def test_a_config_that_is_no_settings_file_is_told_in_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    make: Callable[[Path], object],
+    said: str,
+) -> None:
+    path = tmp_path / "run.toml"
+    make(path)
+    status, out, err = run(capsys, "train", "--config", str(path))
+    assert (status, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 2
+
+
+def test_a_null_in_the_path_of_the_config_is_told_in_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, _, err = run(capsys, "train", "--config", "a\0b")
+    assert status == 2
+    assert err.startswith("error: The settings cannot be read (embedded null byte): a\\0b.\n")
+
+
+@pytest.mark.parametrize("value", ["[" * 50_000, "1" * 5000])
+def test_a_setting_that_no_toml_reader_takes_is_told_in_a_sentence(
+    capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    status, _, err = run(capsys, "train", "--set", f"seed={value}")
+    assert status == 2
+    assert "seed" in err
+    assert len(err.splitlines()) == 2
