@@ -2,6 +2,7 @@
 # make test   set everything up, then all checks and all tests
 # make bench  measure what the README and docs promise; prints JSON lines
 # make soak   the long tests that make test leaves out
+# make dist   the wheel and the source archive, in dist/
 # make lint   the checks alone        make format  format and mend what can be mended
 # make clean  remove the environment and everything that was built
 #
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := run
-.PHONY: run test bench soak lint format setup models system-libraries clean
+.PHONY: run test bench soak dist lint format setup models system-libraries clean
 
 run: setup
 	@$(BIN)/python main.py models --fetch --quiet || echo "Going on without the landmark models: training works, the camera preview does not."
@@ -45,6 +46,9 @@ bench: setup models
 soak: setup models
 	SIGNSCOPE_STRICT=1 $(BIN)/python -m pytest -m soak --timeout 7200
 
+dist: setup
+	$(BIN)/python -m hatchling build --clean
+
 setup: $(INSTALLED) system-libraries
 
 models: setup
@@ -63,5 +67,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find app bench core signscope tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -33,7 +33,8 @@ def pins() -> dict[NormalizedName, Version]:
 
 def direct_requirements() -> list[Requirement]:
     extras = [text for texts in PROJECT["optional-dependencies"].values() for text in texts]
-    return [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
+    named = [Requirement(text) for text in [*PROJECT["dependencies"], *extras]]
+    return [requirement for requirement in named if requirement.name != PROJECT["name"]]
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -166,7 +167,10 @@ def test_pages_name_only_commands_and_targets_that_exist() -> None:
     )
     for page in [REPOSITORY / "README.md", *REPOSITORY.glob("docs/**/*.md")]:
         text = page.read_text(encoding="utf-8")
-        assert set(re.findall(r"python main\.py ([a-z]+)", text)) <= commands, page
+        assert (
+            set(re.findall(r"(?:python main\.py|`signscope|  signscope) ([a-z]+)", text))
+            <= commands
+        ), page
         assert set(re.findall(r"`make (\w+)`", text)) <= targets, page
 
 
