@@ -3,20 +3,23 @@
 ::
 
     runs/<name>/
-        run.json         RunInfo: state, corpus, results; replaced atomically
+        run.json         RunInfo: state, corpus, results; written by whoever trains
+        about.json       About: name, note and tags; written by whoever looks at the run
         config.toml      the settings (core.config)
         ledger.sqlite    every batch (signscope.ledger)
         log.txt          the lines that the run printed
         checkpoints/     core.training.checkpoint
         .lock            held by whoever trains; .lock.json beside it says who
+        .info.lock       held for the moment in which run.json or about.json is replaced
 
-Errors are RunFolderError. All functions may be called from any thread.
+Somebody else may have made the folder: nothing in it is opened that is not a regular file. Errors are
+RunFolderError. All functions may be called from any thread.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import dataclasses
 import json
 import os
 import re
@@ -25,58 +28,44 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import filelock
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from signscope import files
 from signscope.errors import RunFolderError
-from signscope.run_state import RunState
+from signscope.run_info import (
+    ACTIVE,
+    INFO_VERSION,
+    About,
+    CorpusInfo,
+    RunInfo,
+    UnknownVersionError,
+    about_bytes,
+    info_bytes,
+    parse_about,
+    parse_info,
+)
 
-SCHEMA_VERSION = 1
-"""Version of run.json that this program writes, and the only one that it reads."""
+__all__ = [
+    "ABOUT_FILE",
+    "INFO_FILE",
+    "About",
+    "CorpusInfo",
+    "RunFolder",
+    "RunInfo",
+    "default_name",
+    "safe_name",
+    "write_atomically",
+]
 
 INFO_FILE = "run.json"
-_CHECKSUM = "sha256"  # of the other values: without it a flipped digit would be another WER
-_ACTIVE = {state.value for state in RunState if state.active}
+ABOUT_FILE = "about.json"
+_MOST_BYTES = 16 * 2**20  # of run.json and about.json
 _LOCK_WAIT_S = 2.0  # a catalogue that looks whether a run is alive holds the lock for microseconds
+_UPDATE_WAIT_S = 20.0  # an update takes milliseconds, on a slow network share longer
 _LEFTOVER_S = 3600.0
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-
-
-class CorpusInfo(BaseModel):
-    """The corpus that a run was trained on, as it was then."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = ""
-    path: str = ""
-    fingerprint: str = Field("", description="Hex sha256 of the corpus' content.")
-    synthetic: bool = False
-
-
-class RunInfo(BaseModel):
-    """What run.json holds. WERs are shares (0.25 is 25 %); None means not measured (yet)."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    schema_version: Literal[1] = 1
-    name: str
-    state: Literal[
-        "idle", "running", "pausing", "paused", "stopping", "finished", "stopped", "failed"
-    ] = "idle"
-    device: str = ""
-    corpus: CorpusInfo = CorpusInfo()
-    versions: dict[str, str] = Field(default_factory=dict)
-    created: float = Field(default_factory=time.time, description="Seconds since the Unix epoch.")
-    note: str = ""
-    error: str = Field("", description="Why the run failed, as it was told to the person.")
-    best_wer: float | None = None
-    test_wer: float | None = None
-    epochs: int = Field(0, ge=0, description="Finished epochs.")
-    total_epochs: int = Field(0, ge=0)
-    batches: int = Field(0, ge=0, description="Finished batches, applied or not.")
-    duration_s: float = Field(0.0, ge=0, description="Seconds spent training, pauses not counted.")
 
 
 class RunFolder:
@@ -86,17 +75,19 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, runs_dir: Path, name: str, **info: Any) -> Self:
+    def create(cls, runs_dir: Path, name: str, note: str = "", **info: Any) -> Self:
         """Make a new folder for a run called ``name`` in ``runs_dir``, which is made if needed.
 
         The folder's name is made safe for every file system and unique; the name shown to people
-        stays as given. ``info`` are further fields of :class:`RunInfo`.
+        stays as given. ``info`` are fields of :class:`RunInfo`.
 
         Raises:
             RunFolderError: The folder cannot be made or written.
         """
         folder = cls(_new_directory(runs_dir, safe_name(name)))
-        folder.write_info(RunInfo(name=name.strip() or folder.path.name, **info))
+        about = About(name.strip().replace("\0", "") or folder.path.name, note)
+        write_atomically(folder.about_path, about_bytes(about))
+        write_atomically(folder.info_path, info_bytes(RunInfo(**info)))
         with _telling(folder.path, "The run folder cannot be written"):
             folder.checkpoints_dir.mkdir()
         return folder
@@ -112,6 +103,11 @@ class RunFolder:
     def info_path(self) -> Path:
         """Where the RunInfo is."""
         return self.path / INFO_FILE
+
+    @property
+    def about_path(self) -> Path:
+        """Where name, note and tags are."""
+        return self.path / ABOUT_FILE
 
     @property
     def config_path(self) -> Path:
@@ -138,14 +134,78 @@ class RunFolder:
         """The content of run.json, read anew each time; see :meth:`read_info`."""
         return self.read_info()
 
+    @property
+    def about(self) -> About:
+        """Name, note and tags, read anew each time; see :meth:`read_about`."""
+        return self.read_about()
+
     def read_info(self) -> RunInfo:
         """Read run.json.
 
         Raises:
-            RunFolderError: It is missing, damaged, or of a version that this program does not know.
+            RunFolderError: It is missing, damaged, not a regular file, or of a version that this program
+                does not know.
+        """
+        return self._read_info()[0]
+
+    def read_about(self) -> About:
+        """Read name, note and tags; runs of earlier versions have the first two in run.json.
+
+        A run whose about.json was lost goes by the name of its folder.
+
+        Raises:
+            RunFolderError: about.json or run.json is damaged or not a regular file.
         """
         try:
-            values = json.loads(self.info_path.read_text(encoding="utf-8"))
+            return parse_about(files.read_regular(self.about_path, limit=_MOST_BYTES))
+        except FileNotFoundError:
+            told = self._read_info()[1]
+            return told or About(name=self.path.name)
+        except OSError as error:
+            raise self._unreadable(self.about_path, error) from error
+        except ValueError as error:
+            raise self._damaged(
+                ABOUT_FILE,
+                error,
+                "Remove the file: the run is whole without it, only its name, note and tags are lost.",
+            ) from error
+
+    def update_info(self, **changes: Any) -> RunInfo:
+        """Replace the named fields of run.json and return all of it; only the holder of the lock may.
+
+        Raises:
+            RunFolderError: run.json cannot be read or written.
+            ValueError: A value is not of its field's type or outside its bounds.
+        """
+        with self._updating():
+            info, old_about = self._read_info()
+            info = dataclasses.replace(info, **changes)
+            if old_about is not None and not self.about_path.exists():
+                write_atomically(self.about_path, about_bytes(old_about))
+            write_atomically(self.info_path, info_bytes(info))
+        return info
+
+    def update_about(self, **changes: Any) -> About:
+        """Replace name, note or tags; anyone may, at any time, and of two changes the later wins.
+
+        Raises:
+            RunFolderError: about.json cannot be read or written, or a text holds what no file can hold.
+        """
+        with self._updating():
+            try:
+                about = dataclasses.replace(self.read_about(), **changes)
+            except ValueError as error:
+                raise RunFolderError(
+                    f"What you typed cannot be kept ({error})",
+                    subject=str(self.path),
+                    hint="Type it again; pasted text may hold characters that cannot be seen.",
+                ) from error
+            write_atomically(self.about_path, about_bytes(about))
+        return about
+
+    def _read_info(self) -> tuple[RunInfo, About | None]:
+        try:
+            return parse_info(files.read_regular(self.info_path, limit=_MOST_BYTES))
         except FileNotFoundError as error:
             raise RunFolderError(
                 f"This is not a run folder, it has no {INFO_FILE}",
@@ -153,52 +213,44 @@ class RunFolder:
                 hint="Choose a folder that SignScope made for a run.",
             ) from error
         except OSError as error:
+            raise self._unreadable(self.info_path, error) from error
+        except UnknownVersionError as error:
             raise RunFolderError(
-                f"The run folder cannot be read ({error.strerror})",
-                subject=str(self.info_path),
-                hint="Check that the folder still exists and that you may read it.",
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise self._damaged(str(error)) from error
-        checksum = values.pop(_CHECKSUM, None) if isinstance(values, dict) else None
-        version = values.get("schema_version") if isinstance(values, dict) else None
-        if isinstance(version, int) and version != SCHEMA_VERSION:
-            raise RunFolderError(
-                f"The run folder has format {version}, this program reads format {SCHEMA_VERSION}",
+                f"The run folder has {error}, this program reads format {INFO_VERSION} and older",
                 subject=str(self.path),
                 hint="Open it with the version of SignScope that made it.",
-            )
-        try:
-            info = RunInfo.model_validate(values)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(map(str, fault['loc'])) or 'content'}: {fault['msg']}"
-                for fault in error.errors()
-            )
-            raise self._damaged(faults) from error
-        if checksum != _checksum(values):
+            ) from error
+        except ValueError as error:
             raise self._damaged(
-                "its checksum does not match, a value was changed outside SignScope"
+                INFO_FILE,
+                error,
+                "Restore the file from a backup. The ledger beside it can still be exported.",
+            ) from error
+
+    @contextlib.contextmanager
+    def _updating(self) -> Iterator[None]:
+        """Hold off every other change of run.json and about.json: reading and replacing is one step."""
+        lock = self._new_lock(".info.lock", _UPDATE_WAIT_S)
+        try:
+            lock.acquire()
+        except (filelock.Timeout, OSError) as error:
+            reason = "another program holds it" if isinstance(error, filelock.Timeout) else error
+            raise RunFolderError(
+                f"The run folder cannot be changed ({reason})",
+                subject=str(self.path),
+                hint="Check that the folder is not read-only and that no program has stopped in it.",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _new_lock(self, name: str, wait_s: float) -> filelock.BaseFileLock:
+        if not self.path.is_dir():  # filelock would make it anew
+            raise RunFolderError(
+                "The run folder is gone", subject=str(self.path), hint="Choose another run."
             )
-        return info
-
-    def write_info(self, info: RunInfo) -> None:
-        """Replace run.json atomically; raises RunFolderError when that is not possible."""
-        values = info.model_dump(mode="json")
-        values[_CHECKSUM] = _checksum(values)
-        text = json.dumps(values, indent=2, ensure_ascii=False)
-        write_atomically(self.info_path, text.encode() + b"\n")
-
-    def update_info(self, **changes: Any) -> RunInfo:
-        """Replace the named fields of run.json and return all of it.
-
-        Only the holder of the lock may change the fields of training; name and note may be changed
-        by anyone, and of two changes at the same moment the later wins.
-        """
-        values = self.read_info().model_dump() | changes
-        info = RunInfo.model_validate(values)
-        self.write_info(info)
-        return info
+        return filelock.FileLock(self.path / name, timeout=wait_s, thread_local=False)
 
     def in_use(self) -> bool:
         """Whether some process holds the lock now, that is: trains in this folder."""
@@ -216,7 +268,7 @@ class RunFolder:
     def shown_state(self) -> str:
         """The state for people: a run that says it is running but that nobody holds was interrupted."""
         info = self.read_info()
-        if info.state in _ACTIVE and not self.in_use():
+        if info.state in ACTIVE and not self.in_use():
             return "interrupted"
         return info.state
 
@@ -228,11 +280,7 @@ class RunFolder:
             RunFolderError: Another holder has it (named with process and computer), or the folder
                 cannot be written.
         """
-        lock = filelock.FileLock(self.path / ".lock", timeout=_LOCK_WAIT_S, thread_local=False)
-        if not self.path.is_dir():
-            raise RunFolderError(
-                "The run folder is gone", subject=str(self.path), hint="Choose another run."
-            )
+        lock = self._new_lock(".lock", _LOCK_WAIT_S)
         try:
             lock.acquire()
         except filelock.Timeout as error:
@@ -270,16 +318,21 @@ class RunFolder:
 
     def _holder(self) -> str:
         try:
-            holder = json.loads(self._holder_path.read_text(encoding="utf-8"))
+            holder = json.loads(files.read_regular(self._holder_path, limit=_MOST_BYTES))
             return f"process {int(holder['pid'])} on {holder['host']!s}"
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return "another program"
 
-    def _damaged(self, why: str) -> RunFolderError:
+    def _damaged(self, name: str, why: ValueError, hint: str) -> RunFolderError:
         return RunFolderError(
-            f"{INFO_FILE} is damaged ({why[:300]})",
-            subject=str(self.path),
-            hint="Restore the file from a backup. The ledger beside it can still be exported.",
+            f"{name} is damaged ({str(why)[:300]})", subject=str(self.path), hint=hint
+        )
+
+    def _unreadable(self, path: Path, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"The run folder cannot be read ({error.strerror or error})",
+            subject=str(path),
+            hint="Check that the folder still exists, that you may read it and who put this file there.",
         )
 
 
@@ -297,41 +350,14 @@ def default_name(corpus_name: str, created: float) -> str:
     return f"{moment:%Y-%m-%d %H.%M} {corpus_name}".strip()
 
 
-def _checksum(values: Any) -> str:
-    """SHA-256 of JSON values, whatever their order and the white space between them."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``path`` so that a crash or a full disk leaves either the old content or the new one.
+    """Write ``path`` as :func:`signscope.files.write_atomically` does.
 
     Raises:
         RunFolderError: The disk is full, the folder is gone or read-only; the old content is whole.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
     with _telling(path, "The file cannot be written"):
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
-
-
-def _sync_directory(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system has a way to ask for it."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        files.write_atomically(path, content)
 
 
 def _new_directory(parent: Path, name: str) -> Path:
@@ -352,9 +378,9 @@ def _new_directory(parent: Path, name: str) -> Path:
 def _telling(subject: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a path with a NUL in it is a ValueError
         raise RunFolderError(
-            f"{what} ({error.strerror or error})",
+            f"{what} ({getattr(error, 'strerror', None) or error})",
             subject=str(subject),
             hint="Check that the disk has room and that the folder exists and is not read-only.",
         ) from error

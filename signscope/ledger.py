@@ -7,6 +7,7 @@ row looks like is in signscope.schema; reading is in signscope.reader and given 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
 import threading
@@ -200,7 +201,7 @@ class Ledger:
             ) from self._failure
 
     def _open(self, meta: Mapping[str, str | float]) -> sqlite3.Connection:
-        fresh = not self.path.exists() or self.path.stat().st_size == 0
+        fresh = self._fresh()
         if not fresh:
             with LedgerReader(self.path) as reader:
                 reader.verify()
@@ -224,6 +225,15 @@ class Ledger:
                 connection.close()
                 raise
         return connection
+
+    def _fresh(self) -> bool:
+        """Whether there is nothing yet; a pipe or a device in its place would hang SQLite for ever."""
+        with self._naming_failures():
+            if not self.path.exists():
+                return True
+            if not self.path.is_file():
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            return self.path.stat().st_size == 0
 
     def _create(self) -> None:
         with _Transaction(self._connection):

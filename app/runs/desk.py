@@ -275,7 +275,7 @@ class RunsDesk(QObject):
     def export_run(self, path: Path) -> ExportDialog:
         """Ask what of a run is exported; a picture only where the window shows that run."""
         try:
-            name = RunFolder(path).read_info().name
+            name = RunFolder(path).read_about().name
         except SignScopeError:
             name = path.name
         picture = self._plots if path == self.shown_run else None

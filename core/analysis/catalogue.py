@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signscope.errors import LedgerError, RunFolderError
-from signscope.folder import INFO_FILE, RunFolder
+from signscope.folder import INFO_FILE, About, RunFolder
 from signscope.reader import LedgerReader
 
 UNREADABLE = "unreadable"
@@ -73,9 +73,14 @@ def summarize(path: Path) -> RunSummary:
         state = folder.shown_state()
     except RunFolderError as error:
         return RunSummary(path=path, name=path.name, state=UNREADABLE, problem=str(error))
+    problem = info.error
+    try:
+        about = folder.read_about()
+    except RunFolderError as error:  # the run itself can be read, shown and trained all the same
+        about, problem = About(name=path.name), str(error)
     return RunSummary(
         path=path,
-        name=info.name,
+        name=about.name,
         state=state,
         corpus=info.corpus.name,
         synthetic=info.corpus.synthetic,
@@ -86,9 +91,9 @@ def summarize(path: Path) -> RunSummary:
         batches=_batches_now(folder) if state in _GROWING else info.batches,
         duration_s=info.duration_s,
         device=info.device,
-        note=info.note,
+        note=about.note,
         created=info.created,
-        problem=info.error,
+        problem=problem,
     )
 
 
@@ -96,18 +101,18 @@ def rename_run(path: Path, name: str) -> None:
     """Change the name shown for a run; its folder keeps its own.
 
     Raises:
-        RunFolderError: The name is empty, or run.json cannot be read or written.
+        RunFolderError: The name is empty, or about.json cannot be read or written.
     """
     if not name.strip():
         raise RunFolderError(
             "A run needs a name", subject=str(path), hint="Type at least one letter."
         )
-    RunFolder(path).update_info(name=name.strip())
+    RunFolder(path).update_about(name=name.strip())
 
 
 def set_note(path: Path, note: str) -> None:
-    """Change the note of a run; raises RunFolderError when run.json cannot be read or written."""
-    RunFolder(path).update_info(note=note)
+    """Change the note of a run; raises RunFolderError when about.json cannot be read or written."""
+    RunFolder(path).update_about(note=note)
 
 
 def _batches_now(folder: RunFolder) -> int:

@@ -147,11 +147,11 @@ def test_name_and_note_are_written_into_the_folder(browse: Browse, tmp_path: Pat
         browser.actions_["rename"].trigger()
         await type_over(browser, "a better name")
         assert names(browser) == ["a better name"]
-        await until(lambda: RunFolder(path).read_info().name == "a better name", "the new name")
+        await until(lambda: RunFolder(path).read_about().name == "a better name", "the new name")
         choose(browser, "a better name")
         browser.actions_["note"].trigger()
         await type_over(browser, "keep this one")
-        await until(lambda: RunFolder(path).read_info().note == "keep this one", "the note")
+        await until(lambda: RunFolder(path).read_about().note == "keep this one", "the note")
         browser.actions_["rename"].trigger()
         await type_over(browser, "   ")
         assert names(browser) == ["a better name"]

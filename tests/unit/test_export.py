@@ -21,7 +21,7 @@ from core.analysis.export.tensorboard import masked_checksums
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.errors import ExportError
 from signscope.errors import LedgerError
-from signscope.folder import RunFolder
+from signscope.folder import CorpusInfo, RunFolder
 from signscope.ledger import Ledger, LedgerReader
 from signscope.records import Outcome, StepRecord
 from tests.unit.made_records import make_epoch, make_evaluation, make_step, non_finite_step
@@ -221,7 +221,8 @@ def test_a_damaged_row_ends_the_export(run: Path, tmp_path: Path) -> None:
 
 def test_the_report_is_one_page_that_needs_nothing_else(run: Path, tmp_path: Path) -> None:
     folder = RunFolder(run)
-    folder.update_info(name="<b>Bold</b> & co", corpus={"name": "demo", "synthetic": True})
+    folder.update_about(name="<b>Bold</b> & co")
+    folder.update_info(corpus=CorpusInfo(name="demo", synthetic=True))
     folder.config_path.write_text('seed = 3\n[optim]\nlr = 0.002\nnote = "<script>"\n')
     finding = Finding(
         FindingKind.LATCHED, Severity.CRITICAL, "Latched", "50 batches.", "Clip instead.", 12

@@ -70,13 +70,16 @@ def report_html(
             _epoch_table(epochs),
             _settings(run),
         ]
-    page = _PAGE.format(title=html.escape(info.name), style=_STYLE, body="\n".join(sections))
+    page = _PAGE.format(
+        title=html.escape(folder.read_about().name), style=_STYLE, body="\n".join(sections)
+    )
     with new_file(target, overwrite=overwrite) as file:
         file.write(page.encode())
     return target
 
 
 def _summary(folder: RunFolder, info: RunInfo) -> str:
+    about = folder.read_about()
     synthetic = " (synthetic, not real signing)" if info.corpus.synthetic else ""
     created = datetime.fromtimestamp(info.created, UTC)
     lines = [
@@ -89,10 +92,10 @@ def _summary(folder: RunFolder, info: RunInfo) -> str:
         ("Best WER on dev", _percent(info.best_wer)),
         ("WER held out", _percent(info.test_wer)),
         ("Versions", ", ".join(f"{name} {version}" for name, version in info.versions.items())),
-        ("Note", info.note),
+        ("Note", about.note),
     ]
     rows = [line for line in lines if line[1]]
-    return f"<h1>{html.escape(info.name)}</h1>{_pairs(rows)}"
+    return f"<h1>{html.escape(about.name)}</h1>{_pairs(rows)}"
 
 
 def _counts(counts: OutcomeCounts, evaluations: Sequence[tuple[int, Evaluation]]) -> str:
