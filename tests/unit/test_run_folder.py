@@ -238,7 +238,8 @@ from signscope.folder import RunFolder
 folder = RunFolder(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(1, 61):
+for number in range(1, 101):
+    assert getattr(folder.read_info(), sys.argv[2]) == number - 1, f"update {number - 1} was lost"
     folder.update_info(**{sys.argv[2]: number})
 """
 
@@ -281,24 +282,28 @@ def test_no_update_is_lost_when_two_programs_change_different_fields(tmp_path: P
             process.stdin.flush()
         assert (first.wait(60), second.wait(60)) == (0, 0)
     info = folder.read_info()
-    assert (info.epochs, info.batches) == (60, 60)
+    assert (info.epochs, info.batches) == (100, 100)
 
 
 def test_no_update_is_lost_between_threads(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, "run")
-    changes: list[dict[str, int]] = [{name: 40} for name in ("epochs", "total_epochs", "batches")]
+    lost: list[str] = []
 
-    def update(change: dict[str, int]) -> None:
-        for _ in range(10):
-            RunFolder(folder.path).update_info(**change)
+    def update(name: str) -> None:
+        for number in range(1, 31):
+            if getattr(folder.read_info(), name) != number - 1:
+                lost.append(f"{name} {number - 1}")
+            RunFolder(folder.path).update_info(**{name: number})
 
-    threads = [threading.Thread(target=update, args=(change,)) for change in changes]
+    threads = [
+        threading.Thread(target=update, args=(name,))
+        for name in ("epochs", "total_epochs", "batches")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    info = folder.read_info()
-    assert (info.epochs, info.total_epochs, info.batches) == (40, 40, 40)
+    assert lost == []
 
 
 OLD_INFO: dict[str, object] = {
