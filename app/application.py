@@ -100,7 +100,7 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         camera.state_changed.connect(watch.follow)
         closing.enter_context(_last_resort(window))
         if options.config is not None:
-            window.show_config(options.config)
+            window.next_run.show_config(options.config)
         closing.enter_context(_signals_close(window))
         _close_after(os.environ.get(EXIT_AFTER_VARIABLE, ""), window)
         window.show()
@@ -120,7 +120,7 @@ async def _import_ahead(window: MainWindow) -> None:
     """Import what Start needs while the person looks around: torch takes more than a second."""
     await asyncio.sleep(0)  # the window is painted first
     await asyncio.to_thread(import_training)
-    window.refresh_corpus()
+    window.next_run.refresh_corpus()
 
 
 async def _finish(task: asyncio.Task[None]) -> None:

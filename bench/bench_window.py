@@ -38,7 +38,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 from app.main_window import MainWindow
 from app.settings import SETTINGS_VARIABLE, WindowSettings
 from app.theme import Theme, ThemeChoice
-from app.training.run_controller import RunController, RunRequest
+from app.training.live_run import RunRequest
+from app.training.run_controller import RunController
 from core.config import RunConfig, config_from_dict
 from core.corpus.demo import ensure_demo_corpus, make_demo_corpus
 from core.landmarks.input_statistics import InputStatistics
@@ -184,7 +185,7 @@ def in_window(
         camera=QWidget(),
         runs_dir=folder,
     )
-    window.show_config(config)
+    window.next_run.show_config(config)
     window.show()
     loop = QEventLoop()
     controller.ended.connect(loop.quit)
@@ -263,7 +264,7 @@ def within_run(
         camera=QWidget(),
         runs_dir=folder / name,
     )
-    window.show_config(config)
+    window.next_run.show_config(config)
     window.show()
     loop = QEventLoop()
     turn = QTimer()

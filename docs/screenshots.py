@@ -82,7 +82,7 @@ def take_pictures(out: Path, batches: int, camera_source: str, runs: Path) -> No
         window.grab().save(str(out / f"{name}.png"))
         print(out / f"{name}.png", flush=True)
 
-    window.show_config(RunConfig())
+    window.next_run.show_config(RunConfig())
     assert window.panel.picker.corpus == DEMO_CORPUS
     window.show()
     grab("first-start", (1280, 800), "light")

@@ -44,3 +44,9 @@ def corpus_facts(corpus: str, *, raise_errors: bool = False) -> CorpusFacts | No
         if raise_errors:
             raise
         return None
+
+
+def is_synthetic(corpus: str) -> bool:
+    """Whether the corpus of a config was made by a procedure; a corpus that cannot be read is not."""
+    facts = corpus_facts(corpus)
+    return corpus == DEMO_CORPUS or (facts is not None and facts.synthetic)

@@ -294,6 +294,13 @@ class LivePlot(QWidget):
 
     # ------------------------------------------------------------ what it shows
 
+    def remove_line(self, name: str) -> None:
+        """Take away the horizontal line of that name, if there is one."""
+        line = self.lines.pop(name, None)
+        if line is not None:
+            self.view.removeItem(line)
+            del self._line_values[name], self._below[name]
+
     def add_line(self, name: str, value: float, label: str, *, below: bool = False) -> None:
         """Draw a labelled horizontal line, or move the one of that name.
 

@@ -193,9 +193,12 @@ class MonitorView(QWidget):
         """Say in the empty view what to do for curves."""
         self._empty.tell(title, text)
 
-    def set_max_norm(self, max_norm: float) -> None:
-        """Draw the clipping line at ``max_norm``, and the line of large norms."""
-        self.norms.add_line("limit", max_norm, f"max_norm {max_norm:g}", below=True)
+    def set_max_norm(self, max_norm: float | None) -> None:
+        """Draw the clipping line at ``max_norm`` (None: no such line), and the line of large norms."""
+        if max_norm is None:
+            self.norms.remove_line("limit")
+        else:
+            self.norms.add_line("limit", max_norm, f"max_norm {max_norm:g}", below=True)
         self.norms.add_line("large", LARGE_GRAD_NORM, f"large: above {LARGE_GRAD_NORM:g}")
         self.norms.recolor(self._colors)
 
@@ -242,6 +245,13 @@ class MonitorView(QWidget):
             if event.kind in MARKED:
                 insort(self._events, event, key=lambda each: each.step)
                 self._dirty = self._stale = True
+
+    def rewind(self, step: int) -> None:
+        """Forget the batches from ``step`` on, and what happened after it: they are about to be made again."""
+        self.history.truncate_from(step)
+        self._recent.clear()
+        self._events = [event for event in self._events if event.step <= step]
+        self._dirty = self._stale = True
 
     @property
     def newest(self) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal, Slot
@@ -18,7 +20,8 @@ from app.runs.replay_dialog import ReplayDialog
 from app.runs.run_browser import RunBrowser
 from app.settings import WindowSettings
 from app.theme import Theme
-from app.training.run_controller import RunController, RunRequest
+from app.training.live_run import RunRequest
+from app.training.run_controller import RunController
 from core.config import DEMO_CORPUS, load_config
 from signscope.errors import SignScopeError
 from signscope.folder import RunFolder
@@ -34,13 +37,14 @@ class RunsDesk(QObject):
         controller: Of training runs; asked whether one is active.
         messages: Where errors are told.
         plots: The plots of the window, for pictures.
+        shown_folder: Gives the folder of the run that the window shows, where there is one.
         runs_dir: Folder of runs.
     """
 
     run_loaded = Signal(object)
     """A LoadedRun that the window is to show."""
-    resume_ready = Signal(object)
-    """A RunRequest that goes on with a run; its LoadedRun came before."""
+    resume_ready = Signal(object, object)
+    """A RunRequest that goes on with a run, and the LoadedRun of what its folder holds."""
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class RunsDesk(QObject):
         controller: RunController,
         messages: MessageBar,
         plots: PictureSource,
+        shown_folder: Callable[[], Path | None],
         runs_dir: Path,
         replay_job: ReplayJob = replay_story,
     ) -> None:
@@ -67,15 +72,19 @@ class RunsDesk(QObject):
         self._browser: RunBrowser | None = None
         self._comparison: ComparisonDialog | None = None
         self._replay: ReplayDialog | None = None
-        self.shown_run: Path | None = None
-        """Folder of the run whose curves the window shows, where it is known."""
-        self._last_request: RunRequest | None = None
+        self._shown_folder = shown_folder
+        self._last_request: tuple[RunRequest, LoadedRun] | None = None
         theme.changed.connect(self._on_theme_changed)
 
     @property
     def replaying(self) -> bool:
         """Whether a policy replay is going on."""
         return self._replays.active
+
+    @property
+    def shown_run(self) -> Path | None:
+        """Folder of the run that the window shows, where there is one."""
+        return self._shown_folder()
 
     def shutdown(self, timeout_s: float) -> bool:
         """End what is going on; say whether the replay's thread was gone within the limit. Blocks."""
@@ -194,7 +203,6 @@ class RunsDesk(QObject):
             return None
         if self._controller.active:  # it was started meanwhile: its curves stay
             return None
-        self.shown_run = path
         self.run_loaded.emit(loaded)
         return loaded
 
@@ -223,24 +231,25 @@ class RunsDesk(QObject):
         except SignScopeError as error:
             self._messages.tell_error(error)
             return
-        self._request(RunRequest(config, path.parent, resume=path))
+        self._request(RunRequest(config, path.parent, resume=path), loaded)
 
-    def _request(self, request: RunRequest) -> None:
-        self._last_request = request
+    def _request(self, request: RunRequest, loaded: LoadedRun) -> None:
+        self._last_request = request, loaded
         if self._browser is not None:
             self._browser.hide()
-        self.resume_ready.emit(request)
+        self.resume_ready.emit(request, loaded)
 
     def ask_about(self, error: SignScopeError) -> bool:
         """Ask whether a run is resumed although something changed; say whether that was the error."""
         differences: tuple[str, ...] = getattr(error, "differences", ())
-        request = self._last_request
-        if not differences or request is None or request.resume is None:
+        if not differences or self._last_request is None:
             return False
-        self._tasks.start(self._ask_changed(request, differences))
+        self._tasks.start(self._ask_changed(*self._last_request, differences))
         return True
 
-    async def _ask_changed(self, request: RunRequest, differences: tuple[str, ...]) -> None:
+    async def _ask_changed(
+        self, request: RunRequest, loaded: LoadedRun, differences: tuple[str, ...]
+    ) -> None:
         listed = "\n".join(f"•  {difference}" for difference in differences)
         agreed = await confirmed(
             self._window,
@@ -253,9 +262,7 @@ class RunsDesk(QObject):
             loses=True,
         )
         if agreed and not self._controller.active:
-            self._request(
-                RunRequest(request.config, request.runs_dir, request.resume, accept_changes=True)
-            )
+            self._request(replace(request, accept_changes=True), loaded)
 
     # ------------------------------------------------------------ exporting
 

@@ -6,12 +6,14 @@ folder brought from another machine opens like one's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from app.training.live_run import Record
+from app.training.progress import RunPlan
 from core.analysis.catalogue import RunSummary, summarize
 from core.analysis.history import History
 from signscope.errors import RunFolderError
@@ -25,7 +27,7 @@ LOG_TAIL_BYTES = 400_000
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """Everything of a run that is shown, read at one moment."""
+    """Everything of a run that is shown, read at one moment: a source without news, see app.presenter."""
 
     summary: RunSummary
     history: History
@@ -34,6 +36,37 @@ class LoadedRun:
     test: Evaluation | None  # of the held-out signers
     max_norm: float | None  # None: the run did not clip
     log: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.summary.name
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.summary.path
+
+    @property
+    def state(self) -> str:
+        """Where it was: a state of run.json, or "interrupted"."""
+        return self.summary.state
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its corpus was made by a procedure."""
+        return self.summary.synthetic
+
+    @property
+    def plan(self) -> RunPlan | None:
+        """How many batches it set out to do; only a finished epoch tells how many it has."""
+        if not self.epochs:
+            return None
+        return RunPlan(self.summary.total_epochs, self.epochs[0].batches)
+
+    def news(self) -> Sequence[Record]:
+        """Give what came since it was read: nothing."""
+        return ()
 
 
 def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> LoadedRun:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject
 
 from app.training.compute_slot import ComputeSlot
-from app.training.work_controller import BUFFER_CAPACITY, WorkController
+from app.training.live_run import BUFFER_CAPACITY
+from app.training.work_controller import WorkController
 from core.training.policy import UpdatePolicy
 from signscope.records import (
     EpochRecord,

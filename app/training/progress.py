@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
 from signscope.records import StepRecord
 
@@ -25,13 +24,6 @@ class RunPlan:
         return self.total_epochs * self.batches_per_epoch
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlace:
-    """Where the run in progress writes."""
-
-    folder: Path
-
-
 class RunProgress:
     """Position, speed and remaining time of one run, fed with its records. One thread only.
 
@@ -39,17 +31,16 @@ class RunProgress:
     the remaining time is honest. Rests are not: call ``interrupted`` when a run pauses.
     """
 
-    def __init__(self) -> None:
-        self.plan: RunPlan | None = None
+    def __init__(self, plan: RunPlan | None = None) -> None:
+        self.plan = plan
         self.epoch = 0
         self.batch = 0  # finished batches of the epoch
         self.done = 0  # finished batches of the run
         self._recent: deque[tuple[float, int]] = deque()
 
-    def start(self, plan: RunPlan) -> None:
-        """Forget everything and follow another run."""
-        self.plan = plan
-        self.epoch = self.batch = self.done = 0
+    def go_on_from(self, epoch: int, batch: int, done: int) -> None:
+        """Begin at a batch that was finished before anyone timed."""
+        self.epoch, self.batch, self.done = epoch, batch, done
         self._recent.clear()
 
     def interrupted(self) -> None:

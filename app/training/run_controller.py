@@ -1,68 +1,31 @@
-"""The owner of the trainer thread: starts it, asks it to pause and stop, and brings its records over."""
+"""The owner of the trainer thread: starts it, asks it to pause and stop, and says when it has news."""
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
+from app.background import Tasks
 from app.training.compute_slot import ComputeSlot
-from app.training.progress import RunPlace, RunPlan
-from app.training.work_controller import BUFFER_CAPACITY, TICK_MS, WorkController
-from core.config import RunConfig
-from core.landmarks.input_statistics import InputStatistics
-from signscope.records import (
-    EpochRecord,
-    Evaluation,
-    RunEventRecord,
-    StepRecord,
-    TrainingObserver,
-)
-from signscope.run_state import RunControl, RunEvent, RunState
-from signscope.step_buffer import StepBuffer
-from signscope.tally import OutcomeCounts
+from app.training.live_run import BUFFER_CAPACITY, LiveRun, RunRequest
+from app.training.work_controller import TICK_MS, WorkController, WorkThread
+from signscope.errors import LedgerError
+from signscope.folder import RunFolder
+from signscope.reader import LedgerReader
+from signscope.records import StepRecord, TrainingObserver
+from signscope.run_state import RunControl, RunEvent
 
 if TYPE_CHECKING:
     from core.training.session import RunResult
 
-Record = (
-    RunPlan | RunPlace | InputStatistics | StepRecord | EpochRecord | RunEventRecord | Evaluation
-)
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What to train, where to put it, and which run folder to continue, if any.
-
-    ``accept_changes`` continues it although something changed since its checkpoint was made.
-    """
-
-    config: RunConfig
-    runs_dir: Path
-    resume: Path | None = None
-    accept_changes: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RunUpdate:
-    """Everything that happened since the last update, oldest first."""
-
-    records: tuple[Record, ...]
-    tally: OutcomeCounts  # of all batches, whatever the window had time to draw
-    evicted: int  # records that the window was too slow for, since the run began
-
-    @property
-    def steps(self) -> list[StepRecord]:
-        """The batches among the records."""
-        return [record for record in self.records if isinstance(record, StepRecord)]
-
-
 RunJob = Callable[[RunRequest, RunControl, TrainingObserver], "RunResult"]
 """Trains until finished or stopped, in the calling thread; raises SignScopeError."""
+
+_ROWS_AT_ONCE = 20_000
 
 
 def train(request: RunRequest, control: RunControl, observer: TrainingObserver) -> RunResult:
@@ -78,59 +41,31 @@ def train(request: RunRequest, control: RunControl, observer: TrainingObserver) 
     return run_job(job, control, [observer])
 
 
-class _Collector:
-    """Puts what the trainer reports into the buffer and counts it, in the trainer's thread."""
-
-    def __init__(self) -> None:
-        self.buffer: StepBuffer[Record] = StepBuffer(BUFFER_CAPACITY)
-        self._tally = OutcomeCounts()
-        self._lock = threading.Lock()
-
-    def tally(self) -> OutcomeCounts:
-        with self._lock:
-            return self._tally
-
-    def on_run(self, total_epochs: int, batches_per_epoch: int) -> None:
-        self.buffer.push(RunPlan(total_epochs, batches_per_epoch))
-
-    def on_folder(self, path: Path) -> None:
-        self.buffer.push(RunPlace(path))
-
-    def on_inputs(self, statistics: InputStatistics) -> None:
-        self.buffer.push(statistics)
-
-    def on_step(self, record: StepRecord) -> None:
-        with self._lock:
-            self._tally = self._tally.plus(record)
-        self.buffer.push(record)
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        self.buffer.push(record)
-
-    def on_event(self, record: RunEventRecord) -> None:
-        self.buffer.push(record)
-
-    def on_test(self, evaluation: Evaluation) -> None:
-        self.buffer.push(evaluation)
-
-
 class RunController(WorkController):
     """Starts, pauses, resumes and stops training runs, one at a time. Every method is for the GUI thread.
 
-    ``updated`` carries a RunUpdate, ``ended`` a RunResult.
+    ``updated`` carries the LiveRun that has news, ``ended`` a RunResult.
+
+    Args:
+        job: What a run is.
+        capacity: Batches that wait for the window at most.
     """
 
-    def __init__(self, parent: QObject | None = None, job: RunJob = train) -> None:
+    def __init__(
+        self,
+        parent: QObject | None = None,
+        job: RunJob = train,
+        capacity: int = BUFFER_CAPACITY,
+    ) -> None:
         super().__init__("trainer", ComputeSlot(), parent)
         self._job = job
-        self._collector = _Collector()
-
-    def tally(self) -> OutcomeCounts:
-        """Give the exact counts of this or the last run."""
-        return self._collector.tally()
+        self._capacity = capacity
+        self.run: LiveRun | None = None
+        """The run in progress, or the one before."""
+        self._tasks = Tasks(self)
 
     def set_tick(self, seconds: float) -> None:
-        """Empty the buffer this often from now on; never more often than each 33 ms.
+        """Look for news this often from now on; never more often than each 33 ms.
 
         A wake-up costs the trainer a share of its processor even when there is nothing to draw.
         """
@@ -139,11 +74,11 @@ class RunController(WorkController):
             self._timer.setInterval(interval_ms)
 
     def start(self, request: RunRequest) -> bool:
-        """Start a run if the state allows it; say whether it was started."""
-        collector = _Collector()
-        started = self._launch(lambda: self._job(request, self._control, collector))
+        """Start a run unless one, or a replay, is going on; say whether it was started."""
+        run = LiveRun(request, self.snapshot, self._capacity)
+        started = self._launch(lambda: self._job(request, self._control, run))
         if started:
-            self._collector = collector
+            self.run = run
         return started
 
     def pause(self) -> bool:
@@ -155,16 +90,41 @@ class RunController(WorkController):
         return self.resume() or self.pause()
 
     def _deliver(self) -> None:
-        records = self._collector.buffer.drain()
-        if records:
-            self.updated.emit(
-                RunUpdate(tuple(records), self._collector.tally(), self._collector.buffer.evicted)
-            )
+        run = self.run
+        if run is None:
+            return
+        if run.has_news:
+            self.updated.emit(run)
+        if run.missing and not self._tasks.busy:
+            self._tasks.start(self._fetch_missing(run))
 
-    def is_idle(self) -> bool:
-        """Whether no run is active and the last state was announced."""
-        return self._thread is None and self._announced.state in (
-            RunState.IDLE,
-            RunState.FINISHED,
-            RunState.FAILED,
-        )
+    async def _fetch_missing(self, run: LiveRun) -> None:
+        """Read batches that the window was too slow for; they may not be on the disk yet."""
+        ledger_is_whole = not self.active
+        rows = await asyncio.to_thread(_rows, run.folder, run.missing)
+        if rows:
+            run.fill(rows)
+        elif ledger_is_whole:
+            run.give_up()
+        if run is self.run and (rows or not self.active):  # else the next tick tries again
+            self._poked.emit()
+
+    def _conclude(self, thread: WorkThread) -> None:
+        if self.run is not None:
+            result: RunResult | None = thread.result  # type: ignore[assignment]
+            if thread.error is not None:
+                self.run.ended_as = "failed"
+            else:  # without a result it was stopped before it began
+                self.run.ended_as = "stopped" if result is None else result.state
+        super()._conclude(thread)
+
+
+def _rows(folder: Path | None, missing: range) -> list[StepRecord]:
+    """Give the first of the missing batches, as far as the ledger has them; none while it cannot be read."""
+    if folder is None:
+        return []
+    try:
+        with LedgerReader(RunFolder(folder).ledger_path) as reader:
+            return reader.steps(missing[0], missing[:_ROWS_AT_ONCE][-1])
+    except LedgerError:
+        return []

@@ -23,16 +23,17 @@ from app.icons import icon
 from app.theme import Colors
 from app.training.config_form import ConfigForm
 from app.training.progress import RunProgress, duration_text
-from signscope.run_state import RunSnapshot, RunState
 
 _STATE_TEXTS = {
-    RunState.IDLE: "Ready",
-    RunState.RUNNING: "Running",
-    RunState.PAUSING: "Pausing…",
-    RunState.PAUSED: "Paused",
-    RunState.STOPPING: "Stopping…",
-    RunState.FINISHED: "Finished",
-    RunState.FAILED: "Failed",
+    "idle": "Ready",
+    "running": "Running",
+    "pausing": "Pausing…",
+    "paused": "Paused",
+    "stopping": "Stopping…",
+    "finished": "Finished",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "interrupted": "Interrupted",
 }
 
 
@@ -68,7 +69,6 @@ class RunPanel(QWidget):
         self.setObjectName("run_panel")
         self.picker = CorpusPicker(actions["corpus.open"], actions["corpus.import"])
         self.form = ConfigForm()
-        self._state_text = ""
 
         inputs = QWidget()
         inner = QVBoxLayout(inputs)
@@ -148,7 +148,7 @@ class RunPanel(QWidget):
         layout.addLayout(footer)
         self._progress.hide()
         self.recolor(colors)
-        self.show_state(RunSnapshot(RunState.IDLE))
+        self._show_state("idle")
 
     @Slot(QWidget)
     def _bring_into_sight(self, widget: QWidget) -> None:
@@ -159,43 +159,69 @@ class RunPanel(QWidget):
         """Take the colours of another theme."""
         self._start.setIcon(icon("start", colors.on_accent, colors.muted))
 
-    def show_state(self, snapshot: RunSnapshot, text: str = "") -> None:
-        """Show where the run is; ``text`` replaces the plain name of the state."""
-        self._state.setText(text or _STATE_TEXTS[snapshot.state])
-        self._state.setProperty("state", snapshot.state.value)
+    @property
+    def editable(self) -> bool:
+        """Whether corpus and settings of the next run can be changed."""
+        return self._inputs.isEnabled()
+
+    def set_editable(self, editable: bool) -> None:
+        """Let corpus and settings be changed, or let them rest while a run is active."""
+        self._inputs.setEnabled(editable)
+
+    def show_run(self, state: str, progress: RunProgress, waiting_for: str = "") -> None:
+        """Show where the run is and how far it has come.
+
+        Args:
+            state: As in run.json, or "interrupted".
+            progress: Its position.
+            waiting_for: What it waits for before its first batch, if it does.
+        """
+        self._show_state(state)
+        if waiting_for:
+            self._show_waiting(waiting_for, moving=state != "paused")
+        else:
+            self._show_progress(progress, running=state == "running")
+
+    def _show_state(self, state: str) -> None:
+        if self._state.property("state") == state:
+            return
+        self._state.setText(_STATE_TEXTS[state])
+        self._state.setProperty("state", state)
         self._state.style().unpolish(self._state)
         self._state.style().polish(self._state)
-        self._inputs.setEnabled(not snapshot.state.active)
-        if snapshot.state is not RunState.RUNNING:
-            self._speed.clear()
 
-    def show_waiting(self, text: str) -> None:
-        """Show what a run that was started is waiting for before its first batch."""
+    def _show_waiting(self, text: str, *, moving: bool) -> None:
         self._progress.show()
+        self._whole.show()
+        self._part.show()
         self._epoch.setText(text)
-        self._eta.clear()
-        self._batch.clear()
-        self._whole.setRange(0, 0)
+        for label in (self._eta, self._batch, self._speed):
+            label.clear()
+        self._whole.setRange(0, 0 if moving else 1)
+        self._whole.setValue(0)
         self._part.setRange(0, 1)
         self._part.setValue(0)
 
-    def show_progress(self, progress: RunProgress, running: bool) -> None:
-        """Show how far the run has come."""
+    def _show_progress(self, progress: RunProgress, *, running: bool) -> None:
         plan = progress.plan
-        if plan is None:
-            return
-        self._progress.show()
-        self._epoch.setText(f"Epoch {max(1, progress.epoch)} of {plan.total_epochs}")
-        self._batch.setText(f"Batch {progress.batch} of {plan.batches_per_epoch}")
-        self._whole.setRange(0, plan.batches)
-        self._whole.setValue(progress.done)
-        self._part.setRange(0, plan.batches_per_epoch)
-        self._part.setValue(progress.batch)
+        self._progress.setVisible(plan is not None or progress.done > 0)
+        self._whole.setVisible(plan is not None)
+        self._part.setVisible(plan is not None)
         speed, remaining_s = progress.batches_per_s, progress.remaining_s
         self._speed.setText(f"{speed:.3g} batches/s" if running and speed else "")
         self._eta.setText(
             f"{duration_text(remaining_s)} left" if running and remaining_s is not None else ""
         )
+        epoch, batch = f"Epoch {max(1, progress.epoch)}", f"Batch {progress.batch}"
+        if plan is not None:
+            epoch += f" of {plan.total_epochs}"
+            batch += f" of {plan.batches_per_epoch}"
+            self._whole.setRange(0, plan.batches)
+            self._whole.setValue(progress.done)
+            self._part.setRange(0, plan.batches_per_epoch)
+            self._part.setValue(progress.batch)
+        self._epoch.setText(epoch)
+        self._batch.setText(batch)
 
 
 def _heading(text: str) -> QLabel:

@@ -17,11 +17,9 @@ from signscope.errors import SignScopeError
 from signscope.run_state import RunControl, RunEvent, RunSnapshot
 
 TICK_MS = 33
-BUFFER_CAPACITY = 100_000
-"""Records held for the window: more than a minute at 1000 steps/s."""
 
 
-class _WorkThread(QThread):
+class WorkThread(QThread):
     """One piece of work from start to end; afterwards ``result`` or ``error`` is set."""
 
     def __init__(self, title: str, work: Callable[[], object], parent: QObject) -> None:
@@ -80,7 +78,7 @@ class WorkController(QObject):
         self._title = title
         self._control = RunControl(listener=self._on_transition)
         self._announced = self._control.snapshot()
-        self._thread: _WorkThread | None = None
+        self._thread: WorkThread | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
@@ -123,7 +121,7 @@ class WorkController(QObject):
         if self._thread is not None or not self.slot.take(self._title):
             return False
         self._control.apply(RunEvent.START)
-        self._thread = _WorkThread(self._title, lambda: self._prepared_work(work), self)
+        self._thread = WorkThread(self._title, lambda: self._prepared_work(work), self)
         self._thread.finished.connect(self._on_thread_finished)
         self._timer.start(TICK_MS)
         self._thread.start()
@@ -160,7 +158,7 @@ class WorkController(QObject):
         if thread is not None and thread.isFinished():
             self._conclude(thread)
 
-    def _conclude(self, thread: _WorkThread) -> None:
+    def _conclude(self, thread: WorkThread) -> None:
         thread.wait()
         self._timer.stop()
         self._thread = None

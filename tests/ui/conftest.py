@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 from app.main_window import MainWindow
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
+from app.training.live_run import BUFFER_CAPACITY
 from app.training.run_controller import RunController, RunJob, train
 from core.paths import runs_dir
 from core.training.imports import import_training
@@ -40,8 +41,8 @@ def make_controller(qapp: QApplication) -> Iterator[Callable[..., RunController]
     """Make controllers whose runs are over when the test is."""
     made: list[RunController] = []
 
-    def make(job: RunJob = train) -> RunController:
-        made.append(RunController(job=job))
+    def make(job: RunJob = train, *, capacity: int = BUFFER_CAPACITY) -> RunController:
+        made.append(RunController(job=job, capacity=capacity))
         return made[-1]
 
     yield make
@@ -56,11 +57,13 @@ def make_window(
     """Make main windows on a job (the real trainer when none is given), shown and exposed."""
     made: list[MainWindow] = []
 
-    def make(job: RunJob = train, *, folder: Path | None = None) -> MainWindow:
+    def make(
+        job: RunJob = train, *, folder: Path | None = None, capacity: int = BUFFER_CAPACITY
+    ) -> MainWindow:
         window = MainWindow(
             theme=theme,
             settings=WindowSettings(),
-            controller=make_controller(job),
+            controller=make_controller(job, capacity=capacity),
             camera=QWidget(),
             runs_dir=folder or runs_dir(),
         )

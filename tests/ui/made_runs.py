@@ -6,7 +6,7 @@ import math
 import time
 from pathlib import Path
 
-from app.training.run_controller import RunRequest
+from app.training.live_run import RunRequest
 from core.training.session import RunResult
 from signscope.records import (
     EpochRecord,

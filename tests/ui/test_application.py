@@ -97,7 +97,7 @@ def test_closing_in_a_real_run_keeps_its_work(
     make_window: MakeWindow, run_async: RunAsync, tmp_path: Path
 ) -> None:
     window = make_window(folder=tmp_path / "runs")
-    window.show_config(tiny_config(tiny_corpus(tmp_path), optim={"epochs": 1000}))
+    window.next_run.show_config(tiny_config(tiny_corpus(tmp_path), optim={"epochs": 1000}))
     window.start_run()
 
     async def go() -> None:
@@ -110,7 +110,7 @@ def test_closing_in_a_real_run_keeps_its_work(
     run_async(go())
     (run,) = (tmp_path / "runs").iterdir()
     with LedgerReader(run / "ledger.sqlite") as reader:
-        assert reader.counts().batches == window.controller.tally().batches >= 4
+        assert reader.counts().batches == len(window.monitor.history) >= 4
         assert broken_invariants(reader) == []
     assert list((run / "checkpoints").iterdir())
 
@@ -208,11 +208,11 @@ def test_a_signal_closes_the_window_and_saves_the_run(tmp_path: Path) -> None:
         "class Started(application.MainWindow):\n"
         "    def __init__(self, **parts):\n"
         "        super().__init__(**parts)\n"
-        "        self.show_config(config)\n"
+        "        self.next_run.show_config(config)\n"
         "        self.start_run()\n"
         "        self.controller.updated.connect(self.tell)\n"
-        "    def tell(self, update):\n"
-        "        print('batches', update.tally.batches, flush=True)\n"
+        "    def tell(self, _run):\n"
+        "        print('batches', self.monitor.newest + 1, flush=True)\n"
         "application.MainWindow = Started\n"
         "sys.exit(application.run_application(application.WindowOptions()))\n"
     )

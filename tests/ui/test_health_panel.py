@@ -16,7 +16,7 @@ from app.camera.camera_controller import CameraState, PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from app.monitor.preview_watch import PreviewWatch
 from app.theme import DARK, LIGHT, Theme
-from app.training.run_controller import RunRequest
+from app.training.live_run import RunRequest
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.analysis.health.inputs import PREVIEW_FRAMES
 from core.analysis.history import History

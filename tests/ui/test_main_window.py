@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 
 from app.main_window import MainWindow
 from app.theme import ThemeChoice
-from app.training.run_controller import RunRequest
+from app.training.live_run import RunRequest
 from core.config import RunConfig
 from core.errors import CorpusError
 from core.training.session import RunResult
@@ -42,7 +42,7 @@ def wait_for(qtbot: QtBot, window: MainWindow, state: RunState) -> None:
 
 def test_a_run_from_start_to_finish(make_window: MakeWindow, qtbot: QtBot, tmp_path: Path) -> None:
     window = make_window(folder=tmp_path / "runs")
-    window.show_config(tiny_config(tiny_corpus(tmp_path)))
+    window.next_run.show_config(tiny_config(tiny_corpus(tmp_path)))
     button(window, "run.start").click()
     wait_for(qtbot, window, RunState.RUNNING)
     assert label(window, "run_state") == "Running"
@@ -231,7 +231,7 @@ def test_synthetic_data_is_called_so_while_it_is_trained_on(
     make_window: MakeWindow, qtbot: QtBot, tmp_path: Path
 ) -> None:
     window = make_window(MadeJob())
-    window.use_corpus(str(tiny_corpus(tmp_path)))
+    window.next_run.use_corpus(str(tiny_corpus(tmp_path)))
     assert not window.findChild(QLabel, "synthetic_data").isVisible()  # type: ignore[union-attr]
     assert window.findChild(QLabel, "synthetic_badge").isVisible()  # type: ignore[union-attr]
     assert label(window, "corpus_summary") == "2 signers, 6 glosses, 27 sentences"
@@ -243,7 +243,7 @@ def test_a_folder_that_is_no_corpus_is_refused_with_a_message(
     make_window: MakeWindow, tmp_path: Path
 ) -> None:
     window = make_window(MadeJob())
-    window.use_corpus(str(tmp_path))
+    window.next_run.use_corpus(str(tmp_path))
     assert str(tmp_path) in window.messages.text()
     assert window.panel.picker.corpus == "demo"
 
@@ -255,7 +255,7 @@ def test_the_window_is_found_as_it_was_left(
     first = make_window(MadeJob())
     first.resize(790, 640)  # the offscreen screen has 800 x 800
     first.actions_["dock.log"].trigger()
-    first.use_corpus(str(corpus))
+    first.next_run.use_corpus(str(corpus))
     epochs = first.panel.form.editor("optim.epochs")
     assert isinstance(epochs, QSpinBox)
     epochs.setValue(7)
@@ -278,14 +278,14 @@ def test_the_window_is_found_as_it_was_left(
 
 def test_settings_travel_by_file(make_window: MakeWindow, tmp_path: Path) -> None:
     window = make_window(MadeJob())
-    window.show_config(tiny_config(tiny_corpus(tmp_path)))
+    window.next_run.show_config(tiny_config(tiny_corpus(tmp_path)))
     saved = tmp_path / "run.toml"
-    window.save_settings(str(saved))
-    window.show_config(RunConfig())
-    window.load_settings(str(saved))
+    window.next_run.save(str(saved))
+    window.next_run.show_config(RunConfig())
+    window.next_run.load(str(saved))
     assert window.panel.form.check() == tiny_config(tiny_corpus(tmp_path))
     saved.write_text("[optim]\nmax_norm = 0\n")
-    window.load_settings(str(saved))
+    window.next_run.load(str(saved))
     assert "optim.max_norm" in window.messages.text()
 
 

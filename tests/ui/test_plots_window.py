@@ -15,7 +15,7 @@ from app.main_window import MainWindow
 from app.monitor.batch_row import full_row
 from app.runs.picture import save_picture
 from app.theme import LIGHT
-from app.training.run_controller import RunRequest
+from app.training.live_run import RunRequest
 from core.training.session import FolderObserver, RunResult
 from signscope.folder import RunFolder
 from signscope.ledger import Ledger, LedgerReader
@@ -80,7 +80,7 @@ def test_a_live_run_is_read_from_its_ledger(
             assert monitor.row.record is not None
             assert full_row(monitor.row.record) == full_row(record)
     window.controller.stop()
-    qtbot.waitUntil(window.controller.is_idle)
+    qtbot.waitUntil(lambda: not window.controller.active)
 
 
 @pytest.mark.parametrize("name", ["plots.png", "plots.svg"])
@@ -103,4 +103,4 @@ def test_a_picture_shows_curves_and_marks(
         for color in (LIGHT.loss, LIGHT.norm_pre, LIGHT.norm_post, LIGHT.mark, LIGHT.warning):
             assert (pixels == int(color[1:], 16)).sum() > 10, color
     window.controller.stop()
-    qtbot.waitUntil(window.controller.is_idle)
+    qtbot.waitUntil(lambda: not window.controller.active)

@@ -10,11 +10,10 @@ import pytest
 from PySide6.QtCore import QThread
 from pytestqt.qtbot import QtBot
 
+from app.training.live_run import LiveRun, RunRequest
 from app.training.run_controller import (
     RunController,
     RunJob,
-    RunRequest,
-    RunUpdate,
 )
 from core.config import RunConfig
 from core.errors import CorpusError
@@ -23,9 +22,8 @@ from signscope.errors import SignScopeError
 from signscope.reader import LedgerReader
 from signscope.records import EventKind, RunEventRecord, StepRecord, TrainingObserver
 from signscope.run_state import RunControl, RunEvent, RunSnapshot, RunState
-from signscope.tally import OutcomeCounts
 from tests.tiny_run import BATCHES_PER_EPOCH, tiny_config, tiny_corpus
-from tests.ui.made_runs import MadeJob, bad_step, step_record
+from tests.ui.made_runs import MadeJob, step_record
 
 MakeController = Callable[..., RunController]
 REQUEST = RunRequest(RunConfig(), Path("runs"))
@@ -34,6 +32,10 @@ LIMIT_MS = 20_000
 
 def wait_for_state(qtbot: QtBot, controller: RunController, state: RunState) -> None:
     qtbot.waitUntil(lambda: controller.snapshot().state is state, timeout=LIMIT_MS)
+
+
+def batches(run: LiveRun) -> list[StepRecord]:
+    return [record for record in run.news() if isinstance(record, StepRecord)]
 
 
 def test_requests_are_refused_where_the_table_has_no_transition(
@@ -80,8 +82,8 @@ def test_a_state_is_announced_after_the_records_that_led_to_it(
 
     controller = make_controller(pauses_itself)
 
-    def on_updated(update: RunUpdate) -> None:
-        told.extend(type(record).__name__ for record in update.records)
+    def on_updated(run: LiveRun) -> None:
+        told.extend(type(record).__name__ for record in run.news())
 
     def on_state(snapshot: RunSnapshot) -> None:
         told.append(snapshot.state.value)
@@ -153,26 +155,13 @@ def test_updates_come_at_most_once_a_tick_and_lose_nothing(
     make_controller: MakeController, qtbot: QtBot
 ) -> None:
     controller = make_controller(MadeJob(20_000, endless=False))
-    updates: list[RunUpdate] = []
-    controller.updated.connect(updates.append)
+    updates: list[list[StepRecord]] = []
+    controller.updated.connect(lambda run: updates.append(batches(run)))
     with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS):
         controller.start(REQUEST)
-    steps = [record.step for update in updates for record in update.steps]
+    steps = [record.step for update in updates for record in update]
     assert steps == list(range(20_000))
     assert len(updates) < 2_000, "many records travel in one signal"
-    assert updates[-1].evicted == 0
-
-
-def test_the_tally_is_exact(make_controller: MakeController, qtbot: QtBot) -> None:
-    tally = OutcomeCounts()
-    for record in (step_record(0), step_record(1, clip_coef=1.0), bad_step(2)):
-        tally = tally.plus(record)
-    assert tally == OutcomeCounts(batches=3, applied=2, clipped=1, non_finite=1)
-    controller = make_controller(MadeJob(123, endless=False))
-    with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS):
-        controller.start(REQUEST)
-    counts = controller.tally()
-    assert (counts.batches, counts.applied, counts.clipped, counts.non_finite) == (123, 123, 123, 0)
 
 
 def test_shutdown_says_whether_the_thread_was_gone(
@@ -202,21 +191,22 @@ def test_the_real_trainer_starts_pauses_resumes_stops_and_starts_again(
     config = tiny_config(tiny_corpus(tmp_path), optim={"epochs": 1000})
     controller = make_controller()
     threads: set[int] = set()
+    steps: list[StepRecord] = []
+    controller.updated.connect(lambda run: steps.extend(batches(run)))
     for turn in range(6):
-        steps: list[StepRecord] = []
-        controller.updated.connect(lambda update, steps=steps: steps.extend(update.steps))
+        steps.clear()
         assert controller.start(RunRequest(config, tmp_path / "runs"))
         thread = controller.findChild(QThread, "trainer")
         assert thread is not None
         threads.add(id(thread))
-        qtbot.waitUntil(lambda steps=steps: len(steps) >= 2, timeout=LIMIT_MS)  # type: ignore[misc]
+        qtbot.waitUntil(lambda: len(steps) >= 2, timeout=LIMIT_MS)
         if turn % 2:
             assert controller.pause()
             wait_for_state(qtbot, controller, RunState.PAUSED)
-            at_rest = controller.tally().batches
+            at_rest = len(steps)
             assert controller.resume()
             qtbot.waitUntil(
-                lambda at_rest=at_rest: controller.tally().batches > at_rest,  # type: ignore[misc]
+                lambda at_rest=at_rest: len(steps) > at_rest,  # type: ignore[misc]
                 timeout=LIMIT_MS,
             )
         with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS) as blocker:
@@ -224,7 +214,7 @@ def test_the_real_trainer_starts_pauses_resumes_stops_and_starts_again(
         result: RunResult = blocker.args[0]
         assert result.state == "stopped"
         with LedgerReader(result.run_path / "ledger.sqlite") as reader:
-            assert reader.counts().batches == result.steps == controller.tally().batches
+            assert reader.counts().batches == result.steps == len(steps)
     assert len(list((tmp_path / "runs").iterdir())) == 6
 
 
@@ -232,10 +222,12 @@ def test_the_real_trainer_finishes(
     make_controller: MakeController, qtbot: QtBot, tmp_path: Path
 ) -> None:
     controller = make_controller()
+    steps: list[StepRecord] = []
+    controller.updated.connect(lambda run: steps.extend(batches(run)))
     with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS) as blocker:
         controller.start(RunRequest(tiny_config(tiny_corpus(tmp_path)), tmp_path / "runs"))
     assert blocker.args[0].state == "finished"
-    assert controller.tally().batches == 2 * BATCHES_PER_EPOCH
+    assert len(steps) == 2 * BATCHES_PER_EPOCH
     assert controller.snapshot().state is RunState.FINISHED
 
 

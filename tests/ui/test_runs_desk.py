@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from PySide6.QtWidgets import QMessageBox
+from PySide6.QtWidgets import QLabel, QMessageBox
 
 from app.main_window import MainWindow
 from app.messages import MessageBar
@@ -57,6 +57,12 @@ def in_window(make_window: MakeWindow, run_async: RunAsync, tmp_path: Path) -> I
     return do
 
 
+def label(window: MainWindow, name: str) -> QLabel:
+    found = window.findChild(QLabel, name)
+    assert found is not None, name
+    return found
+
+
 def told(window: MainWindow) -> str:
     bar: MessageBar = window.messages
     return bar.text()
@@ -72,11 +78,11 @@ def test_a_finished_run_opens_whole(in_window: InWindow, tmp_path: Path) -> None
         assert window.monitor.loss.curves["loss"].points == 40
         first, last = window.monitor.loss.view.viewRange()[0]
         assert first <= 0 < 40 <= last
-        assert window._health.text() == "applied 40/41, clipped 40, non-finite 1"
+        assert label(window, "health").text() == "applied 40/41, clipped 40, non-finite 1"
         assert "Batch 0: loss=90.00" in window.log.text()
         assert "seen again" in told(window)
         assert "seen again" in window.windowTitle()
-        assert window._data_badge.isVisible()
+        assert label(window, "synthetic_data").isVisible()
         assert window.runs.shown_run == path
 
     in_window(open_it)
@@ -134,7 +140,7 @@ def test_resume_goes_on_where_it_stopped(in_window: InWindow, stopped: tuple[Pat
         batches = 2 * BATCHES_PER_EPOCH
         # The batches of before the stop are shown too, and counted.
         assert window.monitor.history.column("step").tolist() == list(range(batches))
-        assert f"applied {batches}/{batches}" in window._health.text()
+        assert f"applied {batches}/{batches}" in label(window, "health").text()
         assert window.runs.shown_run == part
 
     in_window(resume)
