@@ -3,6 +3,7 @@
 # make bench  measure what the README and docs promise; prints JSON lines
 # make soak   the long tests that make test leaves out
 # make dist   the wheel and the source archive, in dist/
+# make mutants  change the modules that hold the promises, and see whether the tests notice (a part of soak)
 # make lint   the checks alone        make format  format and mend what can be mended
 # make clean  remove the environment and everything that was built
 #
@@ -14,13 +15,14 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+MUTANTS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := run
-.PHONY: run test bench soak dist lint format setup models system-libraries clean
+.PHONY: run test bench soak mutants dist lint format setup models system-libraries clean
 
 run: setup
 	@$(BIN)/python main.py models --fetch --quiet || echo "Going on without the landmark models: training works, the camera preview does not."
@@ -45,6 +47,10 @@ bench: setup models
 
 soak: setup models
 	SIGNSCOPE_STRICT=1 $(BIN)/python -m pytest -m soak --timeout 7200
+	$(MAKE) mutants
+
+mutants: setup
+	$(BIN)/python -m tests.mutation.check $(MUTANTS)
 
 dist: setup
 	$(BIN)/python -m hatchling build --clean
@@ -67,5 +73,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 	find app bench core signscope tests -name __pycache__ -type d -prune -exec rm -rf {} +
