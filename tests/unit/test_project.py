@@ -197,6 +197,30 @@ def test_architecture_names_only_modules_that_exist() -> None:
     assert named - modules - {"main"} == set()
 
 
+def test_the_tree_of_the_architecture_has_every_module_in_its_folder() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("## The tree")[2].partition("\n## ")[0]
+    folders: list[str] = []  # one for every two spaces of indentation beyond the first four
+    missing: list[Path] = []
+    for line in tree.splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2 - 2
+        if not line.startswith("    ") or depth > len(folders):
+            continue  # a line that goes on with the text of the one before
+        del folders[depth:]
+        folder = REPOSITORY.joinpath(*folders)
+        opened = re.match(r"\s+([\w/]+)/ ?", line)
+        if opened:
+            folders += opened[1].split("/")
+            folder /= opened[1]
+            missing += [] if folder.is_dir() else [folder]
+        named = re.findall(r"\w+\.py", line)
+        missing += [folder / name for name in named if not (folder / name).is_file()]
+    assert not missing
+    for top in ("app", "core", "signscope"):
+        for package in (REPOSITORY / top).rglob("__init__.py"):
+            assert f"{package.parent.name}/" in tree, f"{package.parent} is not in the tree"
+
+
 # ---------------------------------------------------------------- the checks of conftest
 
 LEAKY = """
