@@ -11,9 +11,11 @@ mutmut needs os.fork: on Windows this runs in WSL only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -113,9 +115,11 @@ def run_mutmut(arguments: Sequence[str], limit_s: float) -> None:
         try:
             code = running.wait(max(1.0, limit_s))
         except subprocess.TimeoutExpired:
-            os.killpg(running.pid, 9)
+            code = 0
+        finally:  # its workers outlive it otherwise, also when this is interrupted
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-            return
     if code:
         print(log.read_text(encoding="utf-8")[-4000:], file=sys.stderr)
         raise SystemExit(f"mutmut ended with status {code}; its output is in {log}")
