@@ -1,8 +1,7 @@
-"""Runs side by side: where their settings differ, what came out, and one curve minus another."""
+"""Runs side by side: where their settings differ, and one curve minus another."""
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from core.analysis.catalogue import RunSummary
 from core.analysis.history import History
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
@@ -27,15 +25,6 @@ class Difference:
 
     key: str  # dotted, as in "optim.lr"
     values: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One result of several runs and how far each is from the baseline's. NaN: not measured."""
-
-    name: str
-    values: tuple[float, ...]
-    deltas: tuple[float, ...]
 
 
 def flat_settings(run: Path) -> dict[str, object]:
@@ -72,23 +61,6 @@ def differences(settings: Sequence[Mapping[str, object]]) -> list[Difference]:
     keys = dict.fromkeys(key for run in settings for key in run)
     found = [Difference(key, tuple(run.get(key, MISSING) for run in settings)) for key in keys]
     return [entry for entry in found if any(value != entry.values[0] for value in entry.values)]
-
-
-def figures(runs: Sequence[RunSummary], baseline: int = 0) -> list[Figure]:
-    """Give the results of ``runs`` with each one's distance from run number ``baseline``."""
-    columns: list[tuple[str, list[float | None]]] = [
-        ("best_wer", [run.best_wer for run in runs]),
-        ("test_wer", [run.test_wer for run in runs]),
-        ("epochs", [run.epochs for run in runs]),
-        ("batches", [run.batches for run in runs]),
-        ("duration_s", [run.duration_s for run in runs]),
-    ]
-    return [_figure(name, values, baseline) for name, values in columns]
-
-
-def _figure(name: str, values: Sequence[float | None], baseline: int) -> Figure:
-    numbers = tuple(math.nan if value is None else float(value) for value in values)
-    return Figure(name, numbers, tuple(number - numbers[baseline] for number in numbers))
 
 
 def delta_curve(

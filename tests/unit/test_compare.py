@@ -1,16 +1,13 @@
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from core.analysis.catalogue import RunSummary
 from core.analysis.compare import (
     MISSING,
     Difference,
     delta_curve,
     differences,
-    figures,
     flat_settings,
 )
 from core.analysis.history import History
@@ -46,18 +43,6 @@ def test_missing_or_broken_settings_are_named(tmp_path: Path) -> None:
     folder.config_path.write_text("= 3")
     with pytest.raises(RunFolderError, match="settings"):
         flat_settings(folder.path)
-
-
-def test_figures_are_compared_with_the_baseline() -> None:
-    runs = [
-        RunSummary(Path("a"), "a", "finished", best_wer=0.5, batches=100),
-        RunSummary(Path("b"), "b", "finished", best_wer=0.25, test_wer=0.5, batches=150),
-    ]
-    found = {figure.name: figure for figure in figures(runs, baseline=1)}
-    assert found["best_wer"].deltas == (0.25, 0.0)
-    assert found["batches"].deltas == (-50.0, 0.0)
-    assert math.isnan(found["test_wer"].values[0])
-    assert math.isnan(found["test_wer"].deltas[0])
 
 
 def test_curves_are_subtracted_step_by_step() -> None:
