@@ -12,13 +12,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
-from core.errors import ConfigError, ModelFileError
+from core.errors import ConfigError, ModelFileError, PausedItselfError
 from signscope.command_line import command_name, run_command
 from signscope.version import VERSION
 
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from core.config import RunConfig
     from core.console import Progress
     from core.training.policy import UpdatePolicy
+    from core.training.session import TrainingJob
 
-EXIT_PAUSED_ITSELF = 3
+EXIT_PAUSED_ITSELF = PausedItselfError.exit_status
 NO_DISPLAY_EPOCHS = 3
 
 commands = SubcommandApp()
@@ -75,12 +77,14 @@ def _train_without_window(corpus: str, config: Path | None) -> int:
         f"`xvfb-run -a {command_name()}` would open it); training in this terminal instead.",
         flush=True,
     )
+    from core.paths import runs_dir
     from core.training.replay import story_config
+    from core.training.session import TrainingJob
 
     # Without settings of the person's own: some that learn to recognise within half a minute.
     quick = None if config else NO_DISPLAY_EPOCHS
     chosen = _settings(config, base=story_config(), corpus=corpus, epochs=quick)
-    return _train_in_terminal(chosen, every=10)
+    return _train_in_terminal(TrainingJob(chosen, runs_dir()), every=10)
 
 
 # ---------------------------------------------------------------- training
@@ -122,8 +126,10 @@ def train(
         max_steps: End after this many batches.
         every: Print each so many batches; batches that were not applied are always printed.
     """
+    from core.paths import runs_dir
+    from core.training.session import TrainingJob, resume_job
+
     if resume is not None:
-        resume = _run_folder(resume)
         if config or out:
             raise ConfigError(
                 "A resumed run has its own folder and settings",
@@ -136,8 +142,14 @@ def train(
             subject="--checkpoint and --accept-changes",
             hint="Name the run folder with --resume.",
         )
+    resumed = None
+    if resume is not None:
+        resumed = resume_job(
+            _run_folder(resume), checkpoint=checkpoint or None, accept_changes=accept_changes
+        )
     chosen = _settings(
-        config if resume is None else resume / "config.toml",
+        config,
+        base=resumed.config if resumed else None,
         corpus=corpus,
         epochs=epochs,
         assignments=set,
@@ -145,28 +157,17 @@ def train(
         seed=seed,
         device=device,
     )
-    return _train_in_terminal(
-        chosen,
-        out=out,
-        every=every,
-        resume=resume,
-        checkpoint=checkpoint or None,
-        accept_changes=accept_changes,
-        max_steps=max_steps,
-    )
+    job = resumed or TrainingJob(chosen, out or runs_dir())
+    return _train_in_terminal(replace(job, config=chosen, max_steps=max_steps), every=every)
 
 
-def _train_in_terminal(
-    config: RunConfig, *, out: Path | None = None, every: int = 1, **job_options: Any
-) -> int:
-    """Train with text and a bar; ``job_options`` are further fields of TrainingJob."""
-    _make_demo_corpus_of(config)
+def _train_in_terminal(job: TrainingJob, *, every: int = 1) -> int:
+    """Train with text and a bar."""
+    _make_demo_corpus_of(job.config)
     from core.console import ConsoleObserver, run_in_terminal
-    from core.paths import runs_dir
-    from core.training.session import TrainingJob, run_job
+    from core.training.session import run_job
 
-    job = TrainingJob(config, out or runs_dir(), **job_options)
-    observer = ConsoleObserver(config.optim.max_norm, every=every, batches=job.max_steps)
+    observer = ConsoleObserver(job.config.optim.max_norm, every=every, batches=job.max_steps)
     with contextlib.closing(observer):
         result, paused_itself = run_in_terminal(lambda control: run_job(job, control, [observer]))
     print(f"Run folder: {result.run_path}")

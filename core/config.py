@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from core.errors import ConfigError
 from signscope.files import read_regular
+from signscope.folder import RunFolder
 
 _LARGEST_FILE = 2**16
 """Bytes of a settings file; a real one has some thousand."""
@@ -250,6 +251,8 @@ def _shown(value: object) -> str:
         return f"{value!r:.80}"
     except RecursionError:
         return "tables nested too deeply to show"
+    except ValueError:
+        return "a number too long to show"
 
 
 def load_config(path: Path) -> RunConfig:
@@ -274,6 +277,21 @@ def load_config(path: Path) -> RunConfig:
             hint="Correct the named line.",
         ) from error
     return config_from_dict(values, source=str(path))
+
+
+def load_run_config(folder: RunFolder) -> RunConfig:
+    """Read the settings of a run that is to go on.
+
+    Raises:
+        ConfigError: The run never began, or its settings cannot be read.
+    """
+    if not folder.config_path.exists():
+        raise ConfigError(
+            "This run never began, so there is nothing to go on from: it has no settings",
+            subject=str(folder.path),
+            hint="Start a new run; this folder may be deleted.",
+        )
+    return load_config(folder.config_path)
 
 
 def config_to_toml(config: RunConfig) -> str:

@@ -14,6 +14,8 @@ from typing import Any, TextIO, TypeVar
 from tqdm import tqdm
 
 from core.analysis.narrator import Narrator
+from core.errors import PausedItselfError
+from signscope.errors import SignScopeError
 from signscope.records import (
     EpochRecord,
     Evaluation,
@@ -172,6 +174,9 @@ def run_in_terminal(work: Callable[[RunControl], Work]) -> tuple[Work, bool]:
     A run that pauses itself is stopped with a checkpoint instead, because a terminal has nobody to
     resume it; its alert has said why. Gives what ``work`` returned and whether that happened. Errors of
     ``work`` pass through.
+
+    Raises:
+        PausedItselfError: It paused itself, and what made it pause (a full disk) kept it from being saved.
     """
     paused_itself = False
 
@@ -186,8 +191,12 @@ def run_in_terminal(work: Callable[[RunControl], Work]) -> tuple[Work, bool]:
     with stop_on_signals(control):
         try:
             result = work(control)
-        except BaseException:
+        except BaseException as error:
             control.apply(RunEvent.FAILED)
+            if paused_itself and isinstance(error, SignScopeError):
+                raise PausedItselfError(
+                    error.what, subject=error.subject, hint=error.hint
+                ) from error
             raise
         control.apply(RunEvent.FINISHED)
     return result, paused_itself

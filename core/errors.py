@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from signscope.errors import RunFolderError, SignScopeError
 
 
@@ -43,3 +45,9 @@ class CheckpointError(RunFolderError):
 
 class ExportError(SignScopeError):
     """An export could not be written."""
+
+
+class PausedItselfError(SignScopeError):
+    """A run in a terminal paused itself, and what made it pause kept its last work from being written."""
+
+    exit_status: ClassVar[int] = 3

@@ -15,7 +15,7 @@ from signscope.errors import SignScopeError
 from signscope.version import VERSION
 
 EXIT_UNEXPECTED = 1
-EXIT_EXPLAINED = 2
+EXIT_EXPLAINED = SignScopeError.exit_status
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_NO_READER = (
     141  # what a shell shows of a program that SIGPIPE ended; Windows has no such signal
@@ -74,7 +74,7 @@ def _status_of(command: Callable[[], int]) -> int:
         return int(left.code or 0)
     except SignScopeError as error:
         _tell(error)
-        return EXIT_EXPLAINED
+        return error.exit_status
     except KeyboardInterrupt:
         _say("Interrupted.")
         return EXIT_INTERRUPTED

@@ -6,6 +6,8 @@ parts in a dialog, the command line prints them on standard error; neither shows
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class SignScopeError(Exception):
     """Base of all errors meant for a person.
@@ -15,6 +17,9 @@ class SignScopeError(Exception):
         subject: To what it happened: a path, a setting, a device.
         hint: What the person can do next, one or two full sentences.
     """
+
+    exit_status: ClassVar[int] = 2
+    """Status of a command that ends with this error."""
 
     def __init__(self, what: str, *, subject: str = "", hint: str = "") -> None:
         super().__init__(what, subject, hint)

@@ -78,8 +78,7 @@ def clip_overflowed_(
     Reads the device; needed only for a batch whose norm is not finite.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
-    # mps has no float64, so the sums are made on the cpu.
-    pre = math.sqrt(sum(float(grad.detach().cpu().double().square().sum()) for grad in grads))
+    pre = _total_norm_in_float64(grads)
     if not math.isfinite(pre):
         return None
     if max_norm is None:
@@ -88,8 +87,7 @@ def clip_overflowed_(
     for grad in grads:
         # The factor may be too small for float32 while its product with the gradient is not.
         grad.copy_((grad.detach().cpu().double() * coef).to(grad))
-    post = math.sqrt(sum(float(grad.detach().cpu().double().square().sum()) for grad in grads))
-    return GradientNorms(pre, post, coef)
+    return GradientNorms(pre, _total_norm_in_float64(grads), coef)
 
 
 def non_finite_tensors(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[str, ...]:
@@ -103,6 +101,11 @@ def non_finite_tensors(named: Iterable[tuple[str, nn.Parameter]]) -> tuple[str, 
 
 def _total_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
     return get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def _total_norm_in_float64(grads: Iterable[Tensor]) -> float:
+    # mps has no float64, so the sums are made on the cpu.
+    return math.sqrt(sum(float(grad.detach().cpu().double().square().sum()) for grad in grads))
 
 
 class ConsumedGradientAudit:
@@ -129,6 +132,10 @@ class ConsumedGradientAudit:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         consumed = float(_total_norm([p for p in parameters if p.grad is not None]))
+        if not math.isfinite(
+            consumed
+        ):  # as it was recorded: maybe only its float32 norm overflowed
+            consumed = _total_norm_in_float64(p.grad for p in parameters if p.grad is not None)
         if not math.isclose(consumed, self.recorded_post, rel_tol=1e-3, abs_tol=1e-6):
             raise UpdateAuditError(
                 f"The optimizer was about to consume a gradient of norm {consumed:.6g}, "

@@ -22,7 +22,7 @@ from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.live_run import RunRequest
 from app.training.run_controller import RunController
-from core.config import DEMO_CORPUS, load_config
+from core.config import DEMO_CORPUS, load_run_config
 from signscope.errors import SignScopeError
 from signscope.folder import RunFolder
 
@@ -227,7 +227,7 @@ class RunsDesk(QObject):
         if loaded is None:
             return
         try:
-            config = await asyncio.to_thread(lambda: load_config(RunFolder(path).config_path))
+            config = await asyncio.to_thread(lambda: load_run_config(RunFolder(path)))
         except SignScopeError as error:
             self._messages.tell_error(error)
             return

@@ -30,14 +30,12 @@ _ROWS_AT_ONCE = 20_000
 
 def train(request: RunRequest, control: RunControl, observer: TrainingObserver) -> RunResult:
     """Run the real trainer. Torch is imported here, in the thread that calls."""
-    from core.training.session import TrainingJob, run_job
+    from core.training.session import TrainingJob, resume_job, run_job
 
-    job = TrainingJob(
-        config=request.config,
-        runs_dir=request.runs_dir,
-        resume=request.resume,
-        accept_changes=request.accept_changes,
-    )
+    if request.resume is None:
+        job = TrainingJob(request.config, request.runs_dir)
+    else:
+        job = resume_job(request.resume, accept_changes=request.accept_changes)
     return run_job(job, control, [observer])
 
 

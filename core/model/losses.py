@@ -41,9 +41,9 @@ def ctc_losses(
     here = torch.device("cpu") if route is CtcRoute.CPU else device
     losses: Tensor = F.ctc_loss(
         log_probs_TBV.to(here),
-        targets.to(here),
-        encoded_lengths_B.to(here),
-        target_lengths_B.to(here),
+        targets.to(here, non_blocking=True),
+        encoded_lengths_B,  # the kernel wants lengths on the cpu: from a device it would read them back
+        target_lengths_B,
         blank=BLANK,
         reduction="none",
         zero_infinity=False,

@@ -3,7 +3,8 @@
 A file holds the tensors (weights, optimizer state, moving average, states of the random number
 generators) and, in its header, a JSON text with the position and a SHA-256 digest over all of it.
 Nothing is ever unpickled. A file is written under a temporary name, synced and renamed; reading
-checks the digest, so a truncated, damaged or edited file is refused by name.
+checks the digest, so a truncated, damaged or edited file is refused by name. No file stays open or
+mapped once it is read.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import math
 import queue
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,14 +22,21 @@ from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from core.errors import CheckpointError
 from signscope.errors import SignScopeError
+from signscope.files import open_regular, remove, sync_folder, write_atomically
+from signscope.records import Evaluation
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Format 1 had one LSTM module for all layers, and other names for the layers of attention."""
+_NAMES_OF_FORMAT_1 = (
+    (re.compile(r"encoder\.lstm\.(\w+)_l(\d+)(_reverse)?$"), r"encoder.layers.\2.\1_l0\3"),
+    (re.compile(r"encoder\.layers\.(layers|norm)\."), r"encoder.\1."),
+)
 _STATE_KEY = "signscope"
 _DIGEST_KEY = "sha256"
 _BEST = "best.safetensors"
@@ -52,7 +61,18 @@ class CheckpointState(BaseModel):
     vocabulary: tuple[str, ...]
     threads: int = Field(ge=1)
     device: str
+    device_name: str = ""  # of the card, or the instructions of the cpu; empty: not known
     versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class BestEpoch:
+    """The epoch with the lowest dev WER, a share, among those whose weights are there at ``path``."""
+
+    epoch: int
+    wer: float
+    loss: float
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +100,9 @@ def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """
     state = checkpoint.state.model_dump_json()
     metadata = {_STATE_KEY: state, _DIGEST_KEY: _digest(state, checkpoint.tensors)}
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        data = save(dict(checkpoint.tensors), metadata)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        write_atomically(path, save(dict(checkpoint.tensors), metadata))
     except (OSError, SafetensorError, MemoryError) as error:
-        with contextlib.suppress(OSError):  # the folder itself may be gone or read-only
-            temporary.unlink(missing_ok=True)
         raise CheckpointError(
             f"The checkpoint could not be written ({getattr(error, 'strerror', None) or error})",
             subject=str(path),
@@ -103,12 +114,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify one file.
 
     Raises:
-        CheckpointError: It is missing, truncated, damaged, edited, or of another format.
+        CheckpointError: It is missing, truncated, damaged, edited, of another format, or larger than memory.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with open_regular(path) as file:
+            data = file.read()
+        tensors = load(data)
+        metadata = _metadata(data)
+    except MemoryError as error:
+        raise CheckpointError(
+            "There is too little memory to read the checkpoint",
+            subject=str(path),
+            hint="Close other programs and try again.",
+        ) from error
     except FileNotFoundError as error:
         raise CheckpointError(
             "The checkpoint is missing", subject=str(path), hint="Resume from another one."
@@ -125,14 +143,16 @@ def read_checkpoint(path: Path) -> Checkpoint:
             hint="Choose a file from the checkpoints folder of a run.",
         )
     found_schema = _schema_version(path, state_text)
-    if found_schema != SCHEMA_VERSION:
+    if found_schema not in (1, SCHEMA_VERSION):
         raise CheckpointError(
-            f"The checkpoint has format {found_schema}; this version of SignScope reads format {SCHEMA_VERSION}",
+            f"The checkpoint has format {found_schema}; this version of SignScope reads formats 1 to {SCHEMA_VERSION}",
             subject=str(path),
             hint="Resume it with the version of SignScope that made it; its ledger can still be opened and exported.",
         )
     if metadata.get(_DIGEST_KEY) != _digest(state_text, tensors):
         raise _damaged(path, "its contents do not match its digest")
+    if found_schema == 1:
+        tensors = {_name_since_format_1(name): tensor for name, tensor in tensors.items()}
     try:
         return Checkpoint(CheckpointState.model_validate_json(state_text), tensors)
     except ValidationError as error:
@@ -225,31 +245,63 @@ class CheckpointStore:
             self._unwritten_best = None
         write_checkpoint(checkpoint, _path_of(self._folder, checkpoint.state.step))
         for old in list_checkpoints(self._folder)[self._keep :]:
-            old.unlink(missing_ok=True)
+            remove(old)
 
 
 def _path_of(folder: Path, step: int) -> Path:
     return folder / f"step-{step:010d}.safetensors"
 
 
-def remove_after(folder: Path, step: int) -> None:
+def best_epoch(folder: Path, step: int, dev_of_epoch: Mapping[int, Evaluation]) -> BestEpoch | None:
+    """Give the best epoch that had ended after ``step`` batches and whose weights are still there.
+
+    That is the one in ``best.safetensors``, unless it ended later or cannot be read; then the best of
+    those that another checkpoint happens to hold. None when there is no such epoch.
+
+    Args:
+        folder: The run's checkpoint folder.
+        step: Batches after which the run goes on.
+        dev_of_epoch: The dev evaluation of each epoch, from the ledger.
+    """
+    path = best_checkpoint(folder)
+    with contextlib.suppress(CheckpointError):
+        state = read_checkpoint(path).state
+        if state.step <= step and state.best_wer is not None:
+            loss = math.inf if state.best_loss is None else state.best_loss
+            return BestEpoch(state.epoch - 1, state.best_wer, loss, path)
+    found = []
+    for path in list_checkpoints(folder):
+        with contextlib.suppress(CheckpointError):
+            state = read_checkpoint(path).state
+            dev = dev_of_epoch.get(state.epoch - 1) if state.batch_idx == 0 else None
+            if state.step <= step and dev is not None and not math.isnan(dev.errors.wer):
+                found.append(BestEpoch(state.epoch - 1, dev.errors.wer, dev.loss, path))
+    return min(found, key=lambda each: (each.wer, each.loss, each.epoch), default=None)
+
+
+def go_back(folder: Path, step: int, best: BestEpoch | None) -> None:
     """Remove what a run must not find once it goes on from ``step``, and what a kill left half-written.
 
     Checkpoints of later steps belong to a course of the run that is about to be made again, maybe
-    otherwise: resuming from one of them later would mix the two. Called with the run's lock held.
+    otherwise: resuming from one of them later would mix the two. ``best`` becomes the best checkpoint;
+    with None there is none. Called with the run's lock held.
 
     Raises:
-        CheckpointError: One of them cannot be removed.
+        CheckpointError: One of them cannot be removed or written.
     """
     later = [path for path in list_checkpoints(folder) if path.name > _path_of(folder, step).name]
-    best = best_checkpoint(folder)
-    with contextlib.suppress(CheckpointError):  # a damaged one stays, to be named when it is needed
-        if best.exists() and read_checkpoint(best).state.step > step:
-            later.append(best)
+    half_written = [*folder.glob(".*.tmp"), *folder.glob(".*.part")]  # .part: up to format 1
     try:
-        for path in [*later, *folder.glob(".*.part")]:
-            path.unlink(missing_ok=True)
-        _sync_folder(folder)
+        for path in [*later, *half_written]:
+            remove(path)
+        if best is None:
+            remove(best_checkpoint(folder))
+        elif best.path != best_checkpoint(folder):
+            chosen = read_checkpoint(best.path)
+            figures = {"best_wer": best.wer, "best_loss": best.loss}
+            state = chosen.state.model_copy(update=figures)
+            write_checkpoint(Checkpoint(state, chosen.tensors), best_checkpoint(folder))
+        sync_folder(folder)
     except OSError as error:
         raise CheckpointError(
             f"An outdated checkpoint cannot be removed ({error.strerror or error})",
@@ -318,6 +370,19 @@ def _digest(state_text: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _metadata(data: bytes) -> dict[str, str]:
+    """Give the texts in the header of a safetensors file that was found well formed."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    return metadata
+
+
+def _name_since_format_1(name: str) -> str:
+    for pattern, replacement in _NAMES_OF_FORMAT_1:
+        name = pattern.sub(replacement, name)
+    return name
+
+
 def _schema_version(path: Path, state_text: str) -> object:
     try:
         return json.loads(state_text)["schema_version"]
@@ -331,13 +396,3 @@ def _damaged(path: Path, why: str) -> CheckpointError:
         subject=str(path),
         hint="Resume from an older one.",
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder; its rename is journaled.
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
 from core.config import RunConfig
+from core.corpus.batching import Batch
 from core.errors import DeviceError
 from core.model.losses import CtcRoute
 
@@ -24,12 +24,27 @@ class ComputeMode:
     ctc_route: CtcRoute
     autocast: bool
 
+    @property
+    def device_name(self) -> str:
+        """What exactly computes: another graphics card, or other instructions of the cpu, give other last bits.
+
+        Empty on mps, which does not say.
+        """
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return torch.backends.cpu.get_cpu_capability() if self.device.type == "cpu" else ""
+
+    @property
+    def bit_exact(self) -> bool:
+        """Whether a run repeats, and resumes, to the last bit. Nobody promises that of mps."""
+        return self.deterministic and self.device.type != "mps"
+
     def describe(self) -> str:
         """Give one sentence for the log: device, precision, determinism and its cost."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
-        device = f"{self.device.type} ({name})" if name else self.device.type
+        name = f" ({self.device_name})" if self.device.type == "cuda" else ""
+        device = f"{self.device.type}{name}"
         precision = "bf16 autocast" if self.autocast else "float32"
-        if not self.deterministic:
+        if not self.bit_exact:
             return f"Computing on {device}, {precision}; not bit-exact (CTC route {self.ctc_route})"
         cost = "" if self.device.type == "cpu" else ", slower by the way to the cpu and back"
         return f"Computing on {device}, {precision}, bit-exact (CTC route {self.ctc_route}{cost})"
@@ -86,9 +101,6 @@ def compute_settings(mode: ComputeMode, threads: int) -> Iterator[int]:
     old_deterministic = torch.are_deterministic_algorithms_enabled()
     if threads:
         torch.set_num_threads(threads)
-    if mode.deterministic and mode.device.type == "cuda":
-        # cuBLAS reads it once, when its first handle is made.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(mode.deterministic)
     try:
         yield torch.get_num_threads()
@@ -106,3 +118,36 @@ def memory_mib(device: torch.device) -> float:
         return torch.cuda.memory_allocated(device) / 2**20
     resident: int = _PROCESS.memory_info().rss
     return resident / 2**20
+
+
+def pinned(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Give the batches with landmarks from where cuda copies them while the processor goes on.
+
+    Copying to page-locked memory takes time; it belongs into the thread that prepares the batches.
+    """
+    for batch in batches:
+        if device.type == "cuda":
+            yield replace(batch, landmarks_BTKC=batch.landmarks_BTKC.pin_memory())
+        else:
+            yield batch
+
+
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # cpu on Linux and macOS
+    "cannot allocate memory",  # mmap
+    "not enough memory",  # cpu on Windows
+    "bad allocation",  # C++ on Windows
+    "bad_alloc",  # C++ elsewhere
+    "out of memory",  # cuda, hip and mps, allocators and drivers
+    "invalid buffer size",  # mps: more than the largest buffer
+    "status_alloc_failed",  # cuBLAS, cuDNN, cuSPARSE
+    "allocation_failed",  # cuDNN 9: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED and its like
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out: by its class where torch has one, else by its text."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(mark in text for mark in _OUT_OF_MEMORY)

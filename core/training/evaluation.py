@@ -29,9 +29,11 @@ def evaluate(
 ) -> Evaluation | None:
     """Recognise every sentence of a split. Uses no random numbers and leaves the model in train mode.
 
-    ``keep_going`` is asked after each batch; when it says no, there is no result.
+    ``keep_going`` is asked after each batch; when it says no, there is no result. The time that it takes
+    (a pause, say) is not the evaluation's.
     """
-    started = time.perf_counter()
+    started_s = time.perf_counter()
+    elsewhere_s = 0.0
     references: list[tuple[str, ...]] = []
     hypotheses: list[tuple[str, ...]] = []
     loss_sum = blank_sum = 0.0
@@ -39,7 +41,9 @@ def evaluate(
     model.eval()
     try:
         for batch in batches:
-            landmarks = normalize(batch.landmarks_BTKC.to(mode.device), batch.lengths_B)
+            landmarks = normalize(
+                batch.landmarks_BTKC.to(mode.device), batch.lengths_B.to(mode.device)
+            )
             with torch.autocast(mode.device.type, torch.bfloat16, enabled=mode.autocast):
                 out = model(landmarks, batch.lengths_B)
             losses_B = ctc_losses(
@@ -56,8 +60,10 @@ def evaluate(
             decoded = greedy_decode(out.log_probs_BEV, out.lengths_B)
             hypotheses += [vocabulary.decode(ids) for ids in decoded]
             references += batch.glosses
+            asked_s = time.perf_counter()
             if not keep_going():
                 return None
+            elsewhere_s += time.perf_counter() - asked_s
     finally:
         model.train()
     return Evaluation(
@@ -66,5 +72,5 @@ def evaluate(
         loss=loss_sum / len(references) if references else float("nan"),
         blank_fraction=blank_sum / frames if frames else float("nan"),
         sentences=len(references),
-        duration_s=time.perf_counter() - started,
+        duration_s=time.perf_counter() - started_s - elsewhere_s,
     )

@@ -51,7 +51,8 @@ def parse_policy(text: str, max_norm: float) -> UpdatePolicy:
         except ValueError:
             value = math.nan
         if value > 0 and math.isfinite(value):
-            return UpdatePolicy(f"skip:{value:g}", max_norm, value)
+            # Not :g, whose six digits would be another threshold when the name is read back.
+            return UpdatePolicy(f"skip:{str(value).removesuffix('.0')}", max_norm, value)
     raise ConfigError(
         "This update policy is not known",
         subject=repr(text),

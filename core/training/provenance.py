@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from core.config import RunConfig, config_to_toml
-from core.corpus.reader import Corpus
 from core.training.checkpoint import CheckpointState
 from signscope.version import VERSION
 
@@ -41,31 +42,65 @@ def code_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def resume_differences(
-    state: CheckpointState, config: RunConfig, corpus: Corpus, threads: int, device: str
-) -> list[str]:
-    """Name, one sentence each, what makes a resumed run differ from one never interrupted."""
+def resume_differences(state: CheckpointState, here: Mapping[str, Any]) -> list[str]:
+    """Name, one sentence each, what makes a resumed run differ from one never interrupted.
+
+    Args:
+        state: What the checkpoint was made with.
+        here: The same fields as they are now.
+    """
     differences = []
-    if state.corpus_fingerprint != corpus.fingerprint:
+    if state.corpus_fingerprint != here["corpus_fingerprint"]:
         differences.append("The corpus has changed since the checkpoint was written.")
-    if state.config_toml != config_to_toml(config):
-        changed = _changed_settings(state.config_toml, config_to_toml(config))
+    if state.config_toml != here["config_toml"]:
+        changed = _changed_settings(state.config_toml, here["config_toml"])
         differences.append(f"Settings were changed: {', '.join(changed)}.")
-    here = versions()
-    differences += [
-        f"{name} was {state.versions.get(name, 'unknown')} and is {here[name]} now."
-        for name in here
-        if state.versions.get(name) != here[name]
-    ]
-    if state.threads != threads:
+    if state.policy != here["policy"]:
         differences.append(
-            f"{state.threads} compute threads were used and {threads} are set now; sums will differ in their last bits."
+            f"The run was made with the update policy {state.policy} and goes on with {here['policy']}."
         )
-    if state.device != device:
-        differences.append(f"The run was made on {state.device} and goes on on {device}.")
+    differences += [
+        f"{name} was {state.versions.get(name, 'unknown')} and is {now} now."
+        for name, now in here["versions"].items()
+        if state.versions.get(name) != now
+    ]
+    if state.threads != here["threads"]:
+        differences.append(
+            f"{state.threads} compute threads were used and {here['threads']} are set now; sums will differ in their last bits."
+        )
+    if (state.device, state.device_name or here["device_name"]) != (
+        here["device"],
+        here["device_name"],
+    ):
+        before = _device(state.device, state.device_name)
+        now = _device(here["device"], here["device_name"])
+        differences.append(f"The run was made on {before} and goes on on {now}.")
+    if state.schema_version == 1:
+        differences.append(
+            "The checkpoint is of an earlier version of SignScope; dropout may go on with other random numbers."
+        )
     return differences
 
 
+def _device(device: str, name: str) -> str:
+    return f"{device} ({name})" if name else device
+
+
 def _changed_settings(old: str, new: str) -> list[str]:
-    before, after = set(old.splitlines()), set(new.splitlines())
-    return sorted({line.partition("=")[0].strip() for line in before ^ after if "=" in line})
+    before, after = _flat(tomllib.loads(old)), _flat(tomllib.loads(new))
+    return [
+        f"{name} ({before.get(name, 'not set')}, now {after.get(name, 'not set')})"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Give nested settings under their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

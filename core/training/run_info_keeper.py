@@ -6,6 +6,7 @@ import contextlib
 import math
 from typing import Any
 
+from core.training.resuming import Position
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
 from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
@@ -18,13 +19,26 @@ class RunInfoKeeper:
     stretches of a resumed run.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, position: Position | None) -> None:
         self._folder = folder
+        self._position = position
         self._duration_s = folder.read_info().duration_s
+        self._best_wer = math.inf
         self._test_wer: float | None = None
 
     def on_run(self, total_epochs: int, batches_per_epoch: int) -> None:
-        """Note nothing: the plan was written when the folder was made."""
+        """Write what holds where a resumed run goes on: what came after it is about to be made again."""
+        if self._position is None:
+            return
+        best = self._position.best
+        self._best_wer = math.inf if best is None else best.wer
+        with contextlib.suppress(RunFolderError):
+            self._folder.update_info(
+                epochs=self._position.checkpoint.state.epoch - 1,
+                total_epochs=total_epochs,
+                best_wer=None if best is None else best.wer,
+                test_wer=None,
+            )
 
     def on_step(self, record: StepRecord) -> None:
         """Add the time of one batch."""
@@ -34,12 +48,13 @@ class RunInfoKeeper:
         """Write what was reached; a disk that is full now is told by the ledger."""
         if record.dev is not None:
             self._duration_s += record.dev.duration_s
+            if record.dev.errors.wer < self._best_wer:
+                self._best_wer = record.dev.errors.wer
         with contextlib.suppress(RunFolderError):
-            best = self._folder.read_info().best_wer
-            reached = math.nan if record.dev is None else record.dev.errors.wer
-            wers = [wer for wer in (best, reached) if wer is not None and not math.isnan(wer)]
             self._folder.update_info(
-                epochs=record.epoch, best_wer=min(wers, default=None), duration_s=self._duration_s
+                epochs=record.epoch,
+                best_wer=self._best_wer if math.isfinite(self._best_wer) else None,
+                duration_s=self._duration_s,
             )
 
     def on_event(self, record: RunEventRecord) -> None:

@@ -22,10 +22,17 @@ from core.corpus.prefetch import prefetch
 from core.errors import CheckpointError, DeviceError
 from core.landmarks.normalize import normalize
 from core.model.decoding import blank_fraction
+from core.model.draws import WeightsFrom
 from core.model.losses import ctc_losses
 from core.model.teacher import Teacher
-from core.training.checkpoint import Checkpoint, CheckpointState, CheckpointStore, snapshot_tensors
-from core.training.device import ComputeMode, memory_mib
+from core.training.checkpoint import (
+    BestEpoch,
+    Checkpoint,
+    CheckpointState,
+    CheckpointStore,
+    snapshot_tensors,
+)
+from core.training.device import ComputeMode, is_out_of_memory, memory_mib, pinned
 from core.training.evaluation import evaluate
 from core.training.policy import UpdatePolicy
 from core.training.schedule import learning_rate
@@ -106,9 +113,14 @@ class Trainer:
         self._last_checkpoint_s = time.monotonic()
         self._last_checkpoint_step = -1
         self._ledger_error: LedgerError | None = None
+        self._half_updated = False
 
-        torch.manual_seed(config.seed)
-        self.model = Teacher(config.model, data.vocabulary.size).to(mode.device)
+        self._generator = torch.Generator().manual_seed(config.seed)
+        with WeightsFrom(self._generator):
+            self.model = Teacher(config.model, data.vocabulary.size)
+        self.model.to(mode.device)
+        if mode.device.type != "cpu":  # dropout draws where the numbers are
+            self._generator = torch.Generator(mode.device).manual_seed(config.seed)
         optim = config.optim
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -154,7 +166,7 @@ class Trainer:
                 split,
                 keep_going,
             )
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             raise DeviceError(
@@ -175,7 +187,8 @@ class Trainer:
     def _train_epoch(self) -> bool:
         """Train and evaluate one epoch; give False when a stop was asked for."""
         epoch_batches = self._data.train_batches(self.epoch, self.batch_idx)
-        with prefetch(epoch_batches, self._config.data.prefetch) as batches:
+        ready_batches = pinned(epoch_batches, self._mode.device)
+        with prefetch(ready_batches, self._config.data.prefetch) as batches:
             waiting_since_s = time.perf_counter()
             for batch in batches:
                 data_s = time.perf_counter() - waiting_since_s
@@ -217,18 +230,17 @@ class Trainer:
     def _train_batch(self, batch: Batch, data_s: float) -> StepRecord:
         started_s = time.perf_counter()
         lr = learning_rate(self.applied, self._total_steps, self._config.optim)
+        loss, norms, blank = math.nan, GradientNorms(math.nan, math.nan, 1.0), math.nan
         try:
             loss, norms, blank = self._backward(batch)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            loss, norms, blank = math.nan, GradientNorms(math.nan, math.nan, 1.0), math.nan
-            outcome, detail = Outcome.FAILED_OUT_OF_MEMORY, f"out of memory: {error}"
-        else:
             outcome = self._policy.decide(loss, norms.pre)
             detail = self._explain(outcome, loss, norms)
-        if outcome.applied:
-            self._apply(lr, norms)
+            if outcome.applied:
+                self._apply(lr, norms)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            outcome, detail = Outcome.FAILED_OUT_OF_MEMORY, f"out of memory: {error}"
         self.optimizer.zero_grad(set_to_none=True)
         glosses = int(batch.target_lengths_B.sum())
         return StepRecord(
@@ -255,11 +267,13 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> tuple[float, GradientNorms, float]:
         """Leave clipped gradients in the parameters; give loss, norms and share of blank frames."""
+        device = self._mode.device
         landmarks = normalize(
-            batch.landmarks_BTKC.to(self._mode.device, non_blocking=True), batch.lengths_B
+            batch.landmarks_BTKC.to(device, non_blocking=True),
+            batch.lengths_B.to(device, non_blocking=True),
         )
-        with torch.autocast(self._mode.device.type, torch.bfloat16, enabled=self._mode.autocast):
-            out = self.model(landmarks, batch.lengths_B)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._mode.autocast):
+            out = self.model(landmarks, batch.lengths_B, self._generator)
         loss = ctc_losses(
             out.log_probs_BEV.transpose(0, 1),
             batch.targets,
@@ -283,9 +297,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self._audit.recorded_post = norms.post
+        self._half_updated = True
         self.optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.model)
+        self._half_updated = False
         self.applied += 1
 
     def _explain(self, outcome: Outcome, loss: float, norms: GradientNorms) -> str:
@@ -315,6 +331,13 @@ class Trainer:
 
     def _alert(self, record: StepRecord) -> None:
         """Pause where going on would only repeat the trouble, and say what to look at."""
+        if self._half_updated:
+            raise DeviceError(
+                "Memory ran out while the weights were being updated, so some may be changed and some not",
+                subject=f"batch {record.batch_idx} of epoch {record.epoch}",
+                hint="These weights are not kept. Close other programs or choose a smaller model, and "
+                "resume the run: it goes on from its last checkpoint.",
+            )
         if record.outcome is Outcome.FAILED_OUT_OF_MEMORY:
             self._pause_with_alert(
                 f"Batch {record.batch_idx} did not fit in memory ({record.frames} frames). The run is "
@@ -428,20 +451,24 @@ class Trainer:
                 for index, values in optimizer_state.items()
                 for name, value in values.items()
             },
-            "rng": {"cpu": torch.get_rng_state()},
+            "rng": {self._mode.device.type: self._generator.get_state()},
         }
         if self._average is not None:
             groups["average"] = dict(self._average.state_dict())
-        if self._mode.device.type == "cuda":
-            groups["rng"]["cuda"] = torch.cuda.get_rng_state(self._mode.device)
         return groups
 
-    def restore(self, checkpoint: Checkpoint, rows_of_epoch: Sequence[StepRecord]) -> None:
+    def restore(
+        self,
+        checkpoint: Checkpoint,
+        rows_of_epoch: Sequence[StepRecord],
+        best: BestEpoch | None,
+    ) -> None:
         """Go on from a checkpoint, in the middle of its epoch if need be.
 
         Args:
             checkpoint: What ``save_checkpoint`` once wrote.
             rows_of_epoch: Ledger rows of the unfinished epoch, from which its counts are rebuilt.
+            best: The best epoch before it whose weights are still there; None lets the next one be it.
 
         Raises:
             CheckpointError: The weights in it are for a model of another shape.
@@ -457,17 +484,16 @@ class Trainer:
             ) from error
         self.step, self.epoch, self.batch_idx = state.step, state.epoch, state.batch_idx
         self.applied = state.applied
-        self.best_wer = math.inf if state.best_wer is None else state.best_wer
-        self._best_loss = math.inf if state.best_loss is None else state.best_loss
+        self.best_wer = math.inf if best is None else best.wer
+        self._best_loss = math.inf if best is None else best.loss
         self._non_finite_streak = state.non_finite_streak
         self._tally = Tally()
         for record in rows_of_epoch:
             self._tally.add(record)
-        # Last, because building anything above may draw random numbers.
-        rng = checkpoint.group("rng")
-        torch.set_rng_state(rng["cpu"])
-        if self._mode.device.type == "cuda" and "cuda" in rng:
-            torch.cuda.set_rng_state(rng["cuda"], self._mode.device)
+        # A checkpoint of another kind of device has no state for this one; that was said as a difference.
+        drawn = checkpoint.group("rng").get(self._mode.device.type)
+        if drawn is not None:
+            self._generator.set_state(drawn)
 
     def _load_tensors(self, checkpoint: Checkpoint) -> None:
         self.model.load_state_dict(checkpoint.group("model"))
@@ -485,10 +511,3 @@ class Trainer:
         self.model.load_state_dict(checkpoint.group("model"))
         if self._average is not None:
             self._average.load_state_dict(checkpoint.group("average"))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, on cuda (its own class) or on the cpu (by text)."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    )

@@ -37,7 +37,7 @@ from tests.tiny_run import tiny_corpus
 REPOSITORY = Path(__file__).resolve().parents[2]
 KILLED = -9
 STEPS = 21
-TOLD_WITHOUT_CHECKPOINT = ("no checkpoint", "not a run folder", "settings cannot be read")
+TOLD_WITHOUT_CHECKPOINT = ("no checkpoint", "not a run folder", "never began")
 """What may be said of a run that was killed before its first checkpoint: it has to be started anew."""
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

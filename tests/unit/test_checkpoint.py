@@ -118,7 +118,9 @@ def test_another_format_is_said_by_its_number(
     write_checkpoint(
         Checkpoint(old.state.model_copy(update={"schema_version": 0}), old.tensors), path
     )
-    with pytest.raises(CheckpointError, match="format 0; this version of SignScope reads format 1"):
+    with pytest.raises(
+        CheckpointError, match="format 0; this version of SignScope reads formats 1 to 2"
+    ):
         read_checkpoint(path)
 
 

@@ -26,8 +26,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.config import load_config
-from core.corpus.reader import Corpus
+from core.config import config_to_toml, load_config
 from core.errors import CheckpointError, ConfigError
 from core.training.checkpoint import (
     CheckpointState,
@@ -215,8 +214,8 @@ class Judge:
         found = load_config(path)
         if found == self._config:
             return SAME
-        with Corpus.open(self._runs.corpus) as corpus:
-            told = resume_differences(self._state, found, corpus, 1, "cpu")
+        here = self._state.model_dump() | {"config_toml": config_to_toml(found)}
+        told = resume_differences(self._state, here)
         return TOLD if any("Settings were changed" in sentence for sentence in told) else SILENT
 
     def _judge_info(self, folder: Path) -> str:

@@ -17,10 +17,11 @@ from core.training.checkpoint import (
     Checkpoint,
     CheckpointStore,
     best_checkpoint,
+    best_epoch,
+    go_back,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
-    remove_after,
     write_checkpoint,
 )
 from core.training.session import (
@@ -225,9 +226,10 @@ def test_half_written_files_are_swept_up_and_other_files_left(tmp_path: Path) ->
     for step in (1, 2, 3):
         write_checkpoint(make_checkpoint(step), tmp_path / f"step-{step:010d}.safetensors")
     write_checkpoint(make_checkpoint(1), best_checkpoint(tmp_path))
-    (tmp_path / ".step-0000000003.safetensors.part").write_bytes(b"half")
+    for left in (".step-0000000003.safetensors.part", ".step-0000000003.safetensors.1-2.tmp"):
+        (tmp_path / left).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
-    remove_after(tmp_path, 2)
+    go_back(tmp_path, 2, best_epoch(tmp_path, 2, {}))
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.safetensors",
         "notes.txt",
