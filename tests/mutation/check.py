@@ -28,8 +28,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 MUTANTS = REPOSITORY / "mutants"
-SMALLEST = "core.training.policy.*"
-"""mutmut makes the mutants of all modules before it runs any: these are few."""
+LOG = MUTANTS / "check.log"
+NO_MUTANT = "none"
+"""mutmut makes all mutants and times all tests before it looks for the named ones, and ends when there are none."""
 
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 
@@ -94,16 +95,11 @@ def survivor_of(module: str, diff: str) -> Survivor:
     return Survivor(module, " ".join(was), " ".join(became))
 
 
-def run_mutmut(arguments: Sequence[str], limit_s: float) -> None:
-    """Run mutmut for at most ``limit_s`` seconds; what it has found by then is kept.
-
-    Raises:
-        SystemExit: It could not begin, most often because a test fails without any change.
-    """
+def run_mutmut(arguments: Sequence[str], limit_s: float) -> int:
+    """Run mutmut for at most ``limit_s`` seconds and give its status; what it has found by then is kept."""
     command = [MUTMUT, "run", *arguments]
-    log = MUTANTS / "check.log"
     MUTANTS.mkdir(exist_ok=True)
-    with log.open("w", encoding="utf-8") as output:
+    with LOG.open("w", encoding="utf-8") as output:
         running = subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -120,9 +116,13 @@ def run_mutmut(arguments: Sequence[str], limit_s: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(running.pid, signal.SIGKILL)
             running.wait()
-    if code:
-        print(log.read_text(encoding="utf-8")[-4000:], file=sys.stderr)
-        raise SystemExit(f"mutmut ended with status {code}; its output is in {log}")
+    return code
+
+
+def refuse(why: str) -> SystemExit:
+    """Give the end of a check that could not be made, with what mutmut said."""
+    print(LOG.read_text(encoding="utf-8")[-4000:], file=sys.stderr)
+    return SystemExit(f"{why}; the output of mutmut is in {LOG}")
 
 
 def diff_of(mutant: str) -> str:
@@ -155,9 +155,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     known = known_survivors()
     end_s = time.monotonic() + 60 * options.minutes
     children = ["--max-children", str(options.children)]
-    run_mutmut([*children, SMALLEST], end_s - time.monotonic())
+    run_mutmut([*children, NO_MUTANT], end_s - time.monotonic())
+    if not (MUTANTS / "mutmut-stats.json").exists():
+        raise refuse("The tests fail without any change, or were not done in time")
     chosen = sample(verdicts(), options.each, options.seed)
-    run_mutmut([*children, *chosen], end_s - time.monotonic())
+    if run_mutmut([*children, *chosen], end_s - time.monotonic()):
+        raise refuse("The changes could not be tried")
     found = verdicts()
     codes = {name: found[name] for name in chosen}
     survivors = {
