@@ -313,6 +313,8 @@ class RunPresenter(QObject):
             self._views.monitor.set_hint(
                 "Stopped before the first batch", "Press Start (F5) to begin again."
             )
+        elif snapshot.state is RunState.PAUSED and self._waiting_for:
+            self._wait_for("Paused", "Nothing was done yet. Press Resume to begin.")
         self.redraw()
 
     @Slot(object)

@@ -179,13 +179,13 @@ def _stylesheet(colors: Colors) -> str:
     QLabel[role="badge"] {{
         color: {colors.warning}; background: {colors.warning_fill}; border-radius: 4px; padding: 1px 6px;
     }}
-    QLabel[state="idle"], QLabel[state="paused"], QLabel[state="pausing"], QLabel[state="running"],
-    QLabel[state="stopping"], QLabel[state="finished"], QLabel[state="failed"] {{
+    QLabel[state] {{
         border-radius: 4px; padding: 2px 8px; font-weight: 600;
         color: {colors.muted}; background: {_mix(colors.window, colors.text, 0.08)};
     }}
     QLabel[state="running"] {{ color: {colors.accent}; background: {colors.info_fill}; }}
-    QLabel[state="paused"], QLabel[state="pausing"], QLabel[state="stopping"] {{
+    QLabel[state="paused"], QLabel[state="pausing"], QLabel[state="stopping"],
+    QLabel[state="interrupted"] {{
         color: {colors.warning}; background: {colors.warning_fill};
     }}
     QLabel[state="finished"] {{ color: {colors.success}; }}
