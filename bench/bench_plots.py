@@ -137,7 +137,7 @@ def redraw_ours(application: QApplication, history: History, repeats: int) -> di
     slowest = catch_up(application, view)
     for name, span in (("whole run", 0), ("newest 10000", 10_000)):
         if span:
-            view._on_x_moved(float(view.newest - span), float(view.newest + span / 12))
+            view.move_x(float(view.newest - span), float(view.newest + span / 12))
         prepare, paint = [], []
         for _ in range(repeats):
             columns = make_columns(random, view.newest + 1, RATE_HZ // DRAW_HZ)

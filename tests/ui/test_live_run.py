@@ -154,7 +154,7 @@ def test_every_batch_is_shown_once_however_slow_the_window_is(
     table = window.epochs.model
     epochs: list[EpochRecord] = [table.record(row) for row in range(table.rowCount())]
     assert [epoch.epoch for epoch in epochs] == list(range(1, 41))
-    assert len(window.monitor._events) == 40
+    assert len(window.monitor.marks.events) == 40
     # A line for each batch, one for each epoch's beginning and end, one for each event: all counted.
     lines = job.steps + 3 * 40
     shown = [line for line in window.log.text().split("\n") if not line.startswith("…")]

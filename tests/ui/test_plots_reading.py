@@ -225,7 +225,7 @@ def test_every_other_key_does_what_the_list_says(view: MonitorView) -> None:
     press(view, Qt.Key.Key_O)
     assert view.loss.all_values
     view.point_at(7)
-    view._on_ask_row()
+    view._crosshair.ask_row()
     QTest.keyClick(view.loss.canvas, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert "S1/7" in QGuiApplication.clipboard().text()
 
@@ -263,7 +263,7 @@ def test_events_are_marked_at_their_steps_and_told(view: MonitorView, qtbot: QtB
     ]
     assert [event.text for event in marks.near(150.4, 1.0)] == ["three in a row"]
     view.point_at(150)
-    view._on_ask_row()
+    view._crosshair.ask_row()
     qtbot.waitUntil(lambda: "alert: three in a row" in view.row.text)
     view.set_axis("epoch")
     assert view.loss.events.x_N.tolist() == pytest.approx([2.0, 9.0, 9.5, 15.0, 19.9])

@@ -66,7 +66,7 @@ def test_a_live_run_is_read_from_its_ledger(
     monitor.redraw()
     assert monitor.loss.events.x_N.tolist() == [20, 40]
     assert monitor.loss.events.events[0].kind is EventKind.CHECKPOINT
-    monitor._recent.clear()  # so that only the ledger has the rows
+    monitor._crosshair.forget_recent()  # so that only the ledger has the rows
     with LedgerReader(RunFolder(tmp_path).ledger_path) as reader:
         for step in (3, 33):
             monitor.point_at(step, hold=True)
