@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 _RENAME_TRIES = 40
 _RENAME_WAIT_S = 0.05
+_PIECE = 1 << 20
 
 
 def sync_file(descriptor: int) -> None:
@@ -113,11 +114,15 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     Raises:
         OSError: As :func:`open_regular`; or the file is larger than ``limit`` (EFBIG), whether it said so or not.
     """
+    content = bytearray()
     with open_regular(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        told = os.fstat(file.fileno()).st_size
+        # Piece by piece: memory for ``limit`` bytes would be taken for the smallest file.
+        while max(told, len(content)) <= limit and (piece := file.read(_PIECE)):
+            content += piece
+    if max(told, len(content)) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes", str(path))
-    return content
+    return bytes(content)
 
 
 def _retried(action: Callable[[], object]) -> None:
