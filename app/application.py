@@ -21,7 +21,7 @@ import qasync
 from PySide6.QtCore import QObject, QSocketNotifier, Qt, QTimer, Signal, Slot
 from PySide6.QtWidgets import QApplication, QMessageBox
 
-from app.camera.camera_controller import CameraController
+from app.camera.camera_controller import CameraController, thread_left_behind
 from app.camera.preview_widget import PreviewWidget
 from app.icons import application_icon
 from app.main_window import MainWindow
@@ -66,7 +66,10 @@ def run_application(options: WindowOptions) -> int:
     application.setWindowIcon(application_icon())
     application.setQuitOnLastWindowClosed(False)
     with asyncio.Runner(loop_factory=lambda: _make_loop(application)) as runner:
-        return runner.run(_serve(application, options))
+        status = runner.run(_serve(application, options))
+    if thread_left_behind():  # everything is saved, and Qt would abort on the way out
+        os._exit(status)
+    return status
 
 
 def _make_loop(application: QApplication) -> asyncio.AbstractEventLoop:

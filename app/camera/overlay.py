@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PySide6.QtCore import QLineF, QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFont, QImage, QPainter, QPen, QTransform
 
-from app.camera.camera_controller import PreviewFrame, TrainingView
+from app.camera.preview_thread import PreviewFrame, TrainingView
 from core.landmarks.layout import (
     EDGES,
     LEFT_HAND,

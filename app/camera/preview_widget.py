@@ -4,185 +4,37 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from PySide6.QtCore import QEvent, QRectF, QSize, Qt, QTimer, Signal, Slot
-from PySide6.QtGui import QColor, QHideEvent, QImage, QPainter, QPaintEvent, QPalette, QResizeEvent
+from PySide6.QtCore import QEvent, Qt, QTimer, Slot
+from PySide6.QtGui import QHideEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QDockWidget,
-    QFileDialog,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
-    QSizePolicy,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from app.camera.camera_controller import CameraController, CameraState, PreviewFrame
-from app.camera.model_fetcher import ModelFetcher
-from app.camera.overlay import (
-    LEFT_COLOR,
-    RIGHT_COLOR,
-    ViewColors,
-    blank,
-    draw_picture,
-    draw_training_view,
-)
-from app.icons import icon
+from app.background import Progress, Tasks, Work, WorkCancelled
+from app.camera.camera_controller import CameraController, CameraState
+from app.camera.message_page import MessagePage
+from app.camera.overlay import LEFT_COLOR, RIGHT_COLOR
+from app.camera.picture_view import PictureView
+from app.camera.preview_thread import PreviewFrame
+from app.camera.source_picker import PreviewSettings, SourcePicker
 from core.errors import ModelFileError
-from core.landmarks.cameras import list_cameras
+from core.landmarks.models import ensure_models
+from signscope.errors import SignScopeError
 
 SIGN_COLOR: Final = "#c62828"
 _LEGEND: Final = (
     f'<span style="color:{LEFT_COLOR}">●</span> left hand&nbsp;&nbsp; '
     f'<span style="color:{RIGHT_COLOR}">●</span> right hand'
 )
-_VIDEO: Final = "choose a video"
-_FOLDER: Final = "choose a folder"
-_VIDEO_FILTER: Final = (
-    "Videos and images (*.mp4 *.mov *.avi *.mkv *.webm *.m4v *.png *.jpg *.jpeg *.bmp *.webp);;"
-    "All files (*)"
-)
-
-
-class PreviewSettings(Protocol):
-    """What the preview remembers; ``app.settings.WindowSettings`` is one."""
-
-    camera_source: str
-    last_folder: Path
-
-
-class PictureView(QWidget):
-    """Paints the newest frame, or what training sees of it. GUI thread only."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("camera_picture")
-        self.setAccessibleName("Camera picture")
-        self.setMinimumSize(200, 120)
-        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
-        self.frame: PreviewFrame | None = None
-        self.mirrored = True
-        self.as_training = False
-
-    def show_frame(self, frame: PreviewFrame) -> None:
-        """Draw this frame from now on."""
-        self.frame = frame
-        self.update()
-
-    def picture(self) -> QImage:
-        """Give what is shown as an RGB32 image of the view's size in device pixels."""
-        ratio = self.devicePixelRatioF()
-        area = QRectF(self.rect())
-        frame = self.frame
-        training = self.as_training and frame is not None and frame.training_view is not None
-        colors = self._colors()
-        image = blank(
-            self.width(), self.height(), ratio, colors.background if training else QColor("#0b0d10")
-        )
-        if frame is None:
-            return image
-        painter = QPainter(image)
-        if self.as_training and frame.training_view is not None:
-            draw_training_view(painter, area, frame.training_view, colors)
-        else:
-            draw_picture(painter, area, frame, mirrored=self.mirrored)
-        painter.end()
-        return image
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        """Paint the picture."""
-        painter = QPainter(self)
-        painter.drawImage(0, 0, self.picture())
-        painter.end()
-
-    def _colors(self) -> ViewColors:
-        palette = self.palette()
-        background = palette.color(QPalette.ColorRole.Base)
-        dark = background.lightness() < 128
-        return ViewColors(
-            background=background,
-            text=palette.color(QPalette.ColorRole.Text),
-            muted=palette.color(QPalette.ColorRole.PlaceholderText),
-            faint=palette.color(QPalette.ColorRole.Mid),
-            left=QColor(LEFT_COLOR if dark else "#b85400"),
-            right=QColor(RIGHT_COLOR if dark else "#0072b2"),
-        )
-
-
-class _MessagePage(QWidget):
-    """Icon, heading, text and what can be done about it, in the middle of the preview."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setObjectName("camera_message")
-        self._icon = QLabel()
-        self._icon.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        self.heading = QLabel()
-        self.heading.setObjectName("camera_message_heading")
-        self.heading.setProperty("role", "heading")
-        self.text = QLabel()
-        self.text.setObjectName("camera_message_text")
-        self.text.setProperty("role", "muted")
-        for label in (self.heading, self.text):
-            label.setWordWrap(True)
-            label.setTextFormat(Qt.TextFormat.PlainText)
-            label.setAlignment(Qt.AlignmentFlag.AlignCenter)
-            label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.button = QPushButton("Fetch models")
-        self.button.setObjectName("camera_fetch")
-        self.button.setProperty("role", "primary")
-        self.button.setAutoDefault(True)
-        self.progress = QProgressBar()
-        self.progress.setObjectName("camera_fetch_progress")
-        self.progress.setTextVisible(False)
-        self.progress.setFixedWidth(240)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(20, 16, 20, 16)
-        layout.setSpacing(6)
-        layout.addStretch(1)
-        for widget in (self._icon, self.heading, self.text):
-            layout.addWidget(widget)
-        layout.addSpacing(4)
-        layout.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
-        layout.addWidget(self.progress)
-        layout.setAlignment(self.progress, Qt.AlignmentFlag.AlignHCenter)
-        layout.addStretch(1)
-        self._icon_name = "camera"
-        self.tell("", "")
-
-    def tell(
-        self, heading: str, text: str, *, icon_name: str = "camera", fetch: bool = False
-    ) -> None:
-        """Show a message, with the button that fetches the models where that helps."""
-        self.heading.setText(heading)
-        self.text.setText(text)
-        self.text.setVisible(bool(text))
-        self.button.setVisible(fetch)
-        self.progress.hide()
-        self._icon_name = icon_name
-        self.recolor()
-
-    def recolor(self) -> None:
-        """Take the colours of the theme in force."""
-        color = self.palette().color(QPalette.ColorRole.PlaceholderText).name()
-        self._icon.setPixmap(icon(self._icon_name, color).pixmap(QSize(32, 32)))
-
-
-class _Picker(QComboBox):
-    """A list that looks for cameras anew each time it is opened."""
-
-    about_to_open = Signal()
-
-    def showPopup(self) -> None:
-        """Look for cameras, then open."""
-        self.about_to_open.emit()
-        super().showPopup()
 
 
 class PreviewWidget(QWidget):
@@ -201,20 +53,11 @@ class PreviewWidget(QWidget):
         super().__init__(parent)
         self.setObjectName("camera_preview")
         self._controller = controller
-        self._settings = settings
-        self._fetcher = ModelFetcher(self)
+        self._tasks = Tasks(self)
+        self._fetching: Work | None = None
         self._mirror_chosen = False
-        self._dialog: QFileDialog | None = None
 
-        self._picker = _Picker()
-        self._picker.setObjectName("camera_picker")
-        self._picker.setAccessibleName("Camera")
-        self._picker.setToolTip("Which camera, video file or folder of images is shown")
-        self._picker.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._picker.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self._picker.setMinimumContentsLength(12)
+        self._picker = SourcePicker(settings)
         self._switch = QPushButton()
         self._switch.setObjectName("camera_switch")
         self._switch.setAutoDefault(True)
@@ -243,7 +86,7 @@ class PreviewWidget(QWidget):
         keeps_its_place.setRetainSizeWhenHidden(True)
         self._legend.setSizePolicy(keeps_its_place)
         self.view = PictureView()
-        self._message = _MessagePage()
+        self._message = MessagePage()
         self._pages = QStackedWidget()
         self._pages.addWidget(self._message)
         self._pages.addWidget(self.view)
@@ -262,17 +105,13 @@ class PreviewWidget(QWidget):
         self._hidden_check.setInterval(0)
         self._hidden_check.timeout.connect(self._release_if_hidden)
 
-        self._fill_picker(self._remembered_source())
-        self._picker.about_to_open.connect(self._look_for_cameras)
-        self._picker.activated.connect(self._on_picked)
+        self._picker.picked.connect(self.set_source)
         self._switch.clicked.connect(self._on_switch)
         self._mirror.clicked.connect(self._on_mirror_chosen)
         self._mirror.toggled.connect(self._on_mirror)
         self._training.toggled.connect(self._on_training)
         self._message.button.clicked.connect(self._on_fetch)
-        self._fetcher.progressed.connect(self._on_fetch_progress)
-        self._fetcher.fetched.connect(self._on_fetched)
-        self._fetcher.failed.connect(self._on_fetch_failed)
+        self._message.cancel.clicked.connect(self._on_fetch_cancelled)
         controller.frame_ready.connect(self._on_frame)
         controller.state_changed.connect(self._on_state)
         controller.failed.connect(self._on_failed)
@@ -284,26 +123,23 @@ class PreviewWidget(QWidget):
     @property
     def source(self) -> str:
         """Index of the chosen camera as text, or the chosen path; empty when there is none."""
-        value = self._picker.currentData()
-        return value if isinstance(value, str) and value not in (_VIDEO, _FOLDER) else ""
+        return self._picker.source
 
     @Slot(str)
     def set_source(self, source: str) -> None:
         """Choose a camera by its index, or a video file, image or folder; does not switch it on."""
         changed = source != self.source
-        self._fill_picker(source)
+        self._picker.choose(source)
         self._mirror_by_kind()
-        if self._settings is not None:
-            self._settings.camera_source = source
         if changed and self._controller.state in (CameraState.STARTING, CameraState.ON):
             self._controller.start(source)
-        elif self._controller.state is CameraState.OFF and not self._fetcher.running:
+        elif self._controller.state is CameraState.OFF and self._fetching is None:
             self._show_off()
 
     @Slot()
     def switch_on(self) -> None:
         """Switch the chosen camera on, in plain sight: a hidden dock around the preview is shown."""
-        if not self.source or self._fetcher.running:
+        if not self.source or self._fetching is not None:
             return
         dock = self.parentWidget()
         if isinstance(dock, QDockWidget) and not self.isVisible():
@@ -318,46 +154,11 @@ class PreviewWidget(QWidget):
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
         """Release camera, models and threads before the window closes; False when one did not end in time."""
-        until_s = time.monotonic() + timeout_s
-        fetcher_stopped = self._fetcher.stop(timeout_s)
-        return self._controller.close(max(0.0, until_s - time.monotonic())) and fetcher_stopped
+        self._on_fetch_cancelled()
+        self._tasks.cancel()
+        return self._controller.close(timeout_s)
 
     # ------------------------------------------------------------ the person's choices
-
-    @Slot()
-    def _look_for_cameras(self) -> None:
-        self._fill_picker(self.source)
-
-    @Slot(int)
-    def _on_picked(self, index: int) -> None:
-        value = self._picker.itemData(index)
-        if value in (_VIDEO, _FOLDER):
-            self._fill_picker(self._chosen)
-            self._ask_for_path(folder=value == _FOLDER)
-        elif isinstance(value, str) and value != self._chosen:
-            self.set_source(value)
-
-    def _ask_for_path(self, *, folder: bool) -> None:
-        dialog = QFileDialog(self)
-        dialog.setObjectName("camera_path_dialog")
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        if folder:
-            dialog.setWindowTitle("Folder of images instead of a camera")
-            dialog.setFileMode(QFileDialog.FileMode.Directory)
-        else:
-            dialog.setWindowTitle("Video file instead of a camera")
-            dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-            dialog.setNameFilter(_VIDEO_FILTER)
-        if self._settings is not None:
-            dialog.setDirectory(str(self._settings.last_folder))
-        dialog.fileSelected.connect(self._on_path_chosen)
-        dialog.open()
-
-    @Slot(str)
-    def _on_path_chosen(self, path: str) -> None:
-        if self._settings is not None:
-            self._settings.last_folder = Path(path).parent
-        self.set_source(path)
 
     @Slot()
     def _on_switch(self) -> None:
@@ -400,7 +201,7 @@ class PreviewWidget(QWidget):
         self._switch.style().unpolish(self._switch)
         self._switch.style().polish(self._switch)
         self._switch.setEnabled(
-            state is not CameraState.STOPPING and bool(self.source) and not self._fetcher.running
+            state is not CameraState.STOPPING and bool(self.source) and self._fetching is None
         )
         if state is CameraState.STOPPING:
             self._switch.setText("Switching off…")
@@ -427,7 +228,7 @@ class PreviewWidget(QWidget):
         self.view.frame = None
         self._numbers.clear()
         self._switch.setEnabled(bool(self.source))
-        if self.source.isdigit():
+        if self._picker.is_camera:
             self._say(
                 "The camera is off",
                 "Switch it on to see yourself with the landmarks that training would see.",
@@ -453,73 +254,58 @@ class PreviewWidget(QWidget):
 
     @Slot()
     def _on_fetch(self) -> None:
-        self._say("Fetching the landmark models…", "Looking for a source…")
-        self._message.progress.setRange(0, 0)
-        self._message.progress.show()
+        self._message.tell_waiting("Fetching the landmark models…", "Looking for a source…")
         self._switch.setEnabled(False)
-        self._fetcher.start()
+        self._fetching = Work(self)
+        self._tasks.start(self._fetch(self._fetching))
 
-    @Slot(str, int, int)
-    def _on_fetch_progress(self, name: str, done: int, total: int) -> None:
-        if not self._fetcher.running:
+    async def _fetch(self, work: Work) -> None:
+        def fetch(progress: Progress) -> None:
+            ensure_models(
+                progress=lambda _, done, total: progress(done, total),
+                cancelled=lambda: work.cancelled,
+            )
+
+        work.progressed.connect(self._message.show_progress)
+        failure = ""
+        try:
+            await work.run(fetch)
+        except (SignScopeError, WorkCancelled) as error:
+            failure = str(error)
+        if work.cancelled:
             return
-        mib = 1 << 20
-        amount = f"{done / mib:.1f} of {total / mib:.1f} MB" if total else f"{done / mib:.1f} MB"
-        self._message.text.setText(f"{name}\n{amount}")
-        self._message.text.show()
-        self._message.progress.setRange(0, 1000 if total else 0)
-        if total:
-            self._message.progress.setValue(1000 * done // total)
-
-    @Slot()
-    def _on_fetched(self) -> None:
+        self._fetching = None
+        if failure:
+            self._on_fetch_failed(failure)
+            return
         self._show_off()
         if self.isVisible():
             self.switch_on()
 
-    @Slot(str)
+    @Slot()
+    def _on_fetch_cancelled(self) -> None:
+        """Go back to the switch at once; the thread ends when it next looks."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            self._fetching = None
+            self._show_off()
+
     def _on_fetch_failed(self, sentence: str) -> None:
         self._say(
             "The landmark models could not be fetched", sentence, icon_name="warning", fetch=True
         )
         self._switch.setEnabled(bool(self.source))
 
-    # ------------------------------------------------------------ picker, sign, layout, events
-
-    def _remembered_source(self) -> str:
-        remembered = self._settings.camera_source if self._settings is not None else ""
-        return (
-            remembered if remembered.isdigit() or (remembered and Path(remembered).exists()) else ""
-        )
-
-    def _fill_picker(self, chosen: str) -> None:
-        """List the cameras and the chosen source, which is the first camera when none was chosen."""
-        cameras = list_cameras()
-        self._picker.clear()
-        for camera in cameras:
-            self._picker.addItem(camera.name, str(camera.index))
-        if chosen and self._picker.findData(chosen) < 0:
-            name = f"Camera {chosen}" if chosen.isdigit() else Path(chosen).name
-            self._picker.addItem(name, chosen)
-            self._picker.setItemData(self._picker.count() - 1, chosen, Qt.ItemDataRole.ToolTipRole)
-        if self._picker.count() == 0:
-            self._picker.addItem("No camera found", "")
-        self._picker.insertSeparator(self._picker.count())
-        self._picker.addItem("Video file…", _VIDEO)
-        self._picker.addItem("Folder of images…", _FOLDER)
-        self._picker.setCurrentIndex(max(0, self._picker.findData(chosen)) if chosen else 0)
-        self._chosen = self.source
+    # ------------------------------------------------------------ sign, layout, events
 
     def _mirror_by_kind(self) -> None:
         """People expect themselves as in a mirror, and a video as it was made."""
         if not self._mirror_chosen:
-            self._mirror.setChecked(self.source.isdigit() or not self.source)
+            self._mirror.setChecked(self._picker.is_camera or not self.source)
             self.view.mirrored = self._mirror.isChecked()
 
     def _sign_text(self) -> str:
-        if self._chosen.isdigit():
-            return "Camera is on"
-        return f"Camera is on ({'images' if Path(self._chosen).is_dir() else 'video'})"
+        return "Camera is on" if self._picker.is_camera else "Camera is on (recording)"
 
     def _place_sign(self) -> None:
         corner = self._pages.geometry().topLeft()

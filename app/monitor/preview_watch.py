@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PySide6.QtCore import QObject, Slot
 
-from app.camera.camera_controller import CameraState, PreviewFrame
+from app.camera.camera_controller import CameraState
+from app.camera.preview_thread import PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from core.analysis.health.inputs import PREVIEW_FRAMES
 from core.landmarks.input_statistics import measure_inputs

@@ -1,11 +1,13 @@
 """Frames from a camera, a video file or a folder of images. The only module that imports cv2.
 
-A source belongs to one thread at a time: the one that opened it reads and closes it. Frames are never
-mirrored here; mirroring is a matter of display.
+A source belongs to one thread at a time: the one that opened it reads and closes it. A read may take for ever
+(a driver, a network share) and cannot be interrupted: where a window must stay alive, read through
+:mod:`core.landmarks.capture_process`. Frames are never mirrored here; mirroring is a matter of display.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -20,6 +22,7 @@ import numpy.typing as npt
 from core.errors import CameraError
 from core.landmarks.cameras import camera_name
 from core.system_libraries import check_system_libraries
+from signscope.files import read_regular
 
 check_system_libraries(window=False)
 
@@ -28,6 +31,9 @@ check_system_libraries(window=False)
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "3")
+LARGEST_MEGAPIXELS: Final = 100
+"""Larger pictures are refused before memory is taken for them: telephones make 50 megapixels, few cameras 100."""
+os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(LARGEST_MEGAPIXELS * 1_000_000)
 _qt_before = {
     name: os.environ.get(name) for name in ("QT_QPA_PLATFORM_PLUGIN_PATH", "QT_QPA_FONTDIR")
 }
@@ -44,6 +50,8 @@ ImageArray = npt.NDArray[np.uint8]
 
 FALLBACK_FPS: Final = 25.0
 """Frame rate of images, and of videos and cameras that do not know theirs."""
+LARGEST_IMAGE_FILE: Final = 512 << 20
+"""Bytes of the largest image file that is read: the largest picture, not compressed, in 16 bits."""
 IMAGE_SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _CAMERA_SIZE: Final = (1280, 720)
 _CAMERA_FPS: Final = 30
@@ -182,6 +190,10 @@ class VideoFile(_Source):
             raise CameraError(
                 "The file cannot be read as video", subject=str(path), hint=self._failed_hint
             )
+        size = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        if math.prod(self._capture.get(side) for side in size) > LARGEST_MEGAPIXELS * 1e6:
+            self._capture.release()
+            raise _too_large(path)
         super().__init__(path.name, _plausible_fps(self._capture.get(cv2.CAP_PROP_FPS)), live=False)
 
     def read(self) -> Frame | None:
@@ -222,9 +234,19 @@ def open_source(source: str | int | Path) -> FrameSource:
     Raises CameraError with what to do when that fails. Opening a camera may take a second or more.
     """
     text = str(source)
-    if text.isdigit():
+    if text.isdecimal():
         return Camera(int(text))
-    path = Path(text).expanduser()
+    try:
+        return _open_path(Path(text).expanduser())
+    except OSError as error:
+        raise CameraError(
+            f"The file or folder cannot be read ({error.strerror})",
+            subject=text,
+            hint="Check its permissions and its place, or choose another one.",
+        ) from error
+
+
+def _open_path(path: Path) -> FrameSource:
     if path.is_dir():
         paths = sorted(
             (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=_natural
@@ -236,13 +258,29 @@ def open_source(source: str | int | Path) -> FrameSource:
                 hint=f"Choose a folder of images ({', '.join(IMAGE_SUFFIXES)}) or a video file.",
             )
         return ImageFolder(path.name, paths)
+    if not path.exists():
+        raise CameraError(
+            "There is no such video file or folder", subject=str(path), hint="Check the path."
+        )
     if not path.is_file():
         raise CameraError(
-            "There is no such video file or folder", subject=text, hint="Check the path."
+            "This is neither a file nor a folder",
+            subject=str(path),
+            hint="A pipe or a device gives no pictures here; choose a video file or a folder of images.",
         )
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFolder(path.name, [path])
     return VideoFile(path)
+
+
+def fit(image_bgr: ImageArray, largest_side: int) -> ImageArray:
+    """Give the image itself, or a smaller copy where a side is longer than ``largest_side`` pixels."""
+    height, width = image_bgr.shape[:2]
+    scale = largest_side / max(height, width)
+    if scale >= 1:
+        return image_bgr
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    return np.asarray(cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def to_bgra(image_bgr: ImageArray) -> ImageArray:
@@ -289,19 +327,32 @@ def _open_camera(index: int) -> Any:
 def _read_image(path: Path) -> ImageArray:
     # Read by Python and only decoded by OpenCV, which does not open every path on Windows.
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except (OSError, cv2.error) as error:
-        raise _unreadable(path) from error
+        content = read_regular(path, limit=LARGEST_IMAGE_FILE)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    except OSError as error:
+        raise _unreadable(path, f" ({error.strerror})") from error
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError from error
+        raise (_too_large(path) if "MAX_IMAGE" in str(error) else _unreadable(path)) from error
     if image is None:
         raise _unreadable(path)
     return np.asarray(image, dtype=np.uint8)
 
 
-def _unreadable(path: Path) -> CameraError:
+def _unreadable(path: Path, reason: str = "") -> CameraError:
     return CameraError(
-        "The image cannot be read",
+        f"The image cannot be read{reason}",
         subject=str(path),
         hint="Remove it from the folder or replace it.",
+    )
+
+
+def _too_large(path: Path) -> CameraError:
+    return CameraError(
+        f"The picture has more than {LARGEST_MEGAPIXELS} megapixels, too many for a preview",
+        subject=str(path),
+        hint="Make it smaller with an image program, or choose another one.",
     )
 
 

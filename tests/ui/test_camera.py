@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 import pytest
 from PySide6.QtCore import Qt, QThread
 from PySide6.QtGui import QImage
@@ -26,17 +28,12 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
-from app.camera.camera_controller import (
-    CameraController,
-    CameraState,
-    Mailbox,
-    PreviewFrame,
-    training_view,
-)
-from app.camera.model_fetcher import ModelFetcher
+from app.camera.camera_controller import CameraController, CameraState
+from app.camera.preview_thread import PreviewFrame, training_view
 from app.camera.preview_widget import PreviewWidget
-from core.errors import CameraError
 from core.landmarks import layout
+from tests.silent_server import silent_server
+from tests.ui.conftest import RunAsync
 
 OFF, STARTING, ON, STOPPING = CameraState
 PLENTY_MS = 30_000
@@ -49,6 +46,14 @@ def controller(qtbot: QtBot) -> Iterator[CameraController]:
     yield made
     assert made.close(10), "the camera was not released"
     made.deleteLater()
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fail a test that leaves a reading process, running or not buried."""
+    before = children()
+    yield
+    assert [each for each in children() if each not in before] == []
 
 
 @pytest.fixture
@@ -119,7 +124,7 @@ def pixels_of(image: QImage) -> np.ndarray:
     return array[:, : image.width(), :3].astype(int)
 
 
-# ---------------------------------------------------------------- imports and mailbox
+# ---------------------------------------------------------------- imports
 
 
 def test_importing_the_preview_imports_nothing_heavy() -> None:
@@ -130,23 +135,6 @@ def test_importing_the_preview_imports_nothing_heavy() -> None:
     loaded = set(answer.stdout.split())
     assert "core.landmarks.models" in loaded
     assert not loaded & {"torch", "mediapipe", "cv2"}
-
-
-def test_the_newest_item_wins_and_the_others_are_counted() -> None:
-    box: Mailbox[int] = Mailbox()
-    assert [box.put(item) for item in (1, 2, 3)] == [True, False, False]
-    assert (box.take(), box.take_now(), box.replaced) == (3, None, 2)
-    assert box.put(4)
-
-
-def test_closing_frees_whoever_waits() -> None:
-    box: Mailbox[int] = Mailbox()
-    taken: list[int | None] = []
-    waiting = threading.Thread(target=lambda: taken.append(box.take()))
-    waiting.start()
-    box.close()
-    waiting.join(10)
-    assert taken == [None]
 
 
 # ---------------------------------------------------------------- a person before the camera
@@ -292,7 +280,8 @@ def test_restarting_many_times_leaks_no_thread(
         wait_for(qtbot, controller, ON)
     assert states == [STOPPING, OFF, STARTING, ON] * 12
     assert threading.active_count() == before
-    assert len(_running_threads()) == 2
+    assert _running_threads() == ["camera preview"]
+    assert len(children()) == 1
     assert controller.stop(10)
     assert _running_threads() == []
 
@@ -328,95 +317,67 @@ def test_stopping_before_anything_was_read_and_twice_is_harmless(
     assert _running_threads() == []
 
 
-def test_a_camera_that_hangs_is_reported_and_never_torn_down(
-    qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.models
+def test_a_source_that_hangs_is_let_go_at_once(
+    qtbot: QtBot, controller: CameraController, images: str
 ) -> None:
-    camera = plug_in(monkeypatch, FakeCamera(hangs=True))
-    controller.start("0")
-    assert camera.reading.wait(10)
-    assert not controller.stop(0.05)
-    assert controller.state is STOPPING
-    assert not camera.closed
-    camera.let_go.set()
-    wait_for(qtbot, controller, OFF)
-    assert camera.closed
+    for _ in range(2):
+        controller.start(images)
+        wait_for(qtbot, controller, ON)
+        (child,) = children()
+        child.suspend()
+        assert controller.stop(10)
+        assert controller.state is OFF
+        assert children() == []
+
+
+@pytest.mark.models
+def test_a_source_that_hangs_is_told_by_and_by(
+    qtbot: QtBot, controller: CameraController, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.landmarks.capture_process.FRAME_LIMIT_S", 0.5)
+    controller.start(images)
+    wait_for(qtbot, controller, ON)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
+        children()[0].suspend()
+    assert "Nothing was heard" in str(failed.args)
+    assert controller.state is OFF
+    assert children() == []
 
 
 # ---------------------------------------------------------------- what can go wrong
 
 
-class FakeCamera:
-    """A camera that gives so many pictures, then is unplugged, or hangs until it is let go."""
-
-    label = "Fake camera"
-    fps = 100.0
-    live = True
-
-    def __init__(self, pictures: int = 3, hangs: bool = False) -> None:
-        self.pictures = pictures
-        self.hangs = hangs
-        self.reading = threading.Event()
-        self.let_go = threading.Event()
-        self.closed = False
-        self.index = 0
-
-    def read(self) -> object:
-        from core.landmarks.capture import Frame
-
-        self.reading.set()
-        if self.hangs:
-            self.let_go.wait(30)
-        if self.index >= self.pictures:
-            raise CameraError(
-                "The camera stopped giving pictures",
-                subject=self.label,
-                hint="It may have been unplugged.",
-            )
-        self.index += 1
-        return Frame(np.zeros((48, 64, 3), np.uint8), self.index, 10 * self.index)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-def plug_in(monkeypatch: pytest.MonkeyPatch, camera: FakeCamera) -> FakeCamera:
-    from core.landmarks import capture
-
-    monkeypatch.setattr(capture, "open_source", lambda source: camera)
-    monkeypatch.setattr("app.camera.camera_controller.missing_models", list)
-    return camera
-
-
 @pytest.mark.models
-def test_unplugging_in_mid_stream_is_a_sentence_in_the_preview(
-    qtbot: QtBot,
-    controller: CameraController,
-    preview: PreviewWidget,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_source_that_fails_in_mid_stream_is_a_sentence_in_the_preview(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, images: str
 ) -> None:
-    camera = plug_in(monkeypatch, FakeCamera())
-    preview.set_source("0")
+    broken = Path(images) / "1.png"
+    broken.write_bytes(b"no picture")
+    preview.set_source(images)
     with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
         preview.switch_on()
     assert failed.args == [
-        "The camera stopped giving pictures: Fake camera. It may have been unplugged."
+        f"The image cannot be read: {broken}. Remove it from the folder or replace it."
     ]
-    assert "stopped giving pictures" in words(preview)
-    assert "unplugged" in words(preview)
-    assert camera.closed
+    assert "cannot be read" in words(preview)
+    assert "replace it" in words(preview)
     assert not shown(preview, QLabel, "camera_sign")
     assert not shown(preview, QPushButton, "camera_fetch")
+
+
+@pytest.mark.models
+def test_a_reader_that_crashes_leaves_the_window_with_a_sentence(
+    qtbot: QtBot, controller: CameraController, preview: PreviewWidget, images: str
+) -> None:
+    preview.set_source(images)
+    preview.switch_on()
+    wait_for(qtbot, controller, ON)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+        children()[0].kill()
+    assert "has ended" in words(preview)
+    assert controller.state is OFF
+    assert child(preview, QPushButton, "camera_switch").isEnabled()
 
 
 @pytest.mark.models
@@ -445,25 +406,33 @@ def test_a_file_that_cannot_be_read_is_a_sentence_in_the_preview(
     assert child(preview, QPushButton, "camera_switch").isEnabled()
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ZeroDivisionError("nobody thought of this"), "nobody thought of this"),
+        (MemoryError(), "There is not enough memory for the preview"),
+    ],
+)
 def test_an_unexpected_error_is_a_sentence_too(
-    qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
+    qtbot: QtBot,
+    controller: CameraController,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    expected: str,
 ) -> None:
-    from core.landmarks import capture
+    def explode() -> None:
+        raise error
 
-    def explode(source: str) -> None:
-        raise ZeroDivisionError("nobody thought of this")
-
-    monkeypatch.setattr(capture, "open_source", explode)
-    monkeypatch.setattr("app.camera.camera_controller.missing_models", list)
+    monkeypatch.setattr("app.camera.preview_thread.missing_models", explode)
     with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
         controller.start("0")
-    assert "nobody thought of this" in str(failed.args)
+    assert expected in str(failed.args)
 
 
 def test_without_a_camera_the_preview_says_what_to_do(
     qtbot: QtBot, controller: CameraController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.camera.preview_widget.list_cameras", list)
+    monkeypatch.setattr("app.camera.source_picker.list_cameras", list)
     widget = PreviewWidget(controller)
     qtbot.addWidget(widget)
     assert "No camera was found" in words(widget)
@@ -482,12 +451,19 @@ def without_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    limit_s = time.monotonic() + PLENTY_MS / 1000
+    while not condition():
+        assert time.monotonic() < limit_s, "it did not come"
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.models
 def test_missing_models_are_fetched_on_demand_and_the_camera_goes_on(
-    qtbot: QtBot,
     controller: CameraController,
     preview: PreviewWidget,
     images: str,
+    run_async: RunAsync,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -498,22 +474,25 @@ def test_missing_models_are_fetched_on_demand_and_the_camera_goes_on(
     monkeypatch.setenv("SIGNSCOPE_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(models, "default_sources", lambda: (models.FolderSource(have),))
     preview.set_source(images)
-    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+
+    async def scenario() -> None:
         preview.switch_on()
-    assert "landmark models" in words(preview)
-    button = child(preview, QPushButton, "camera_fetch")
-    assert button.isVisible()
-    button.click()
-    wait_for(qtbot, controller, ON)
+        button = child(preview, QPushButton, "camera_fetch")
+        await until(button.isVisible)
+        assert "landmark models" in words(preview)
+        button.click()
+        await until(lambda: controller.state is ON)
+        assert controller.stop(10)
+
+    run_async(scenario())
     assert {path.name for path in (tmp_path / "models").glob("*.task")} == set(models.REQUIRED)
 
 
 def test_fetching_that_fails_says_why_and_can_be_tried_again(
-    qtbot: QtBot,
-    controller: CameraController,
     preview: PreviewWidget,
     images: str,
     without_models: Path,
+    run_async: RunAsync,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from core.landmarks import models
@@ -521,42 +500,46 @@ def test_fetching_that_fails_says_why_and_can_be_tried_again(
     nowhere = models.FolderSource(without_models / "nowhere")
     monkeypatch.setattr(models, "default_sources", lambda: (nowhere,))
     preview.set_source(images)
-    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
+
+    async def scenario() -> None:
         preview.switch_on()
-    button = child(preview, QPushButton, "camera_fetch")
-    button.click()
-    qtbot.waitUntil(lambda: "could not be fetched" in words(preview), timeout=PLENTY_MS)
-    assert "nowhere" in words(preview)
-    assert button.isVisible()
+        button = child(preview, QPushButton, "camera_fetch")
+        await until(button.isVisible)
+        button.click()
+        await until(lambda: "could not be fetched" in words(preview))
+        assert "nowhere" in words(preview)
+        assert button.isVisible()
+
+    run_async(scenario())
 
 
-def test_fetching_stops_when_asked(
-    qtbot: QtBot, without_models: Path, monkeypatch: pytest.MonkeyPatch
+def test_fetching_from_a_proxy_that_never_answers_is_cancelled_at_once(
+    preview: PreviewWidget,
+    images: str,
+    without_models: Path,
+    run_async: RunAsync,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from core.landmarks import models
+    preview.set_source(images)
 
-    waiting = threading.Event()
+    async def scenario() -> None:
+        preview.switch_on()
+        button = child(preview, QPushButton, "camera_fetch")
+        await until(button.isVisible)
+        for _ in range(2):  # and may be tried again at once
+            button.click()
+            await until(child(preview, QPushButton, "camera_fetch_cancel").isVisible)
+            assert not child(preview, QPushButton, "camera_switch").isEnabled()
+            child(preview, QPushButton, "camera_fetch_cancel").click()
+            assert "The camera is off" in words(preview)
+            assert child(preview, QPushButton, "camera_switch").isEnabled()
+            preview.switch_on()
+            await until(button.isVisible)
 
-    class Slow(models.FolderSource):
-        def fetch(
-            self,
-            model: models.ModelFile,
-            part: Path,
-            progress: models.Progress,
-            cancelled: models.Cancelled,
-        ) -> None:
-            waiting.set()
-            until = time.monotonic() + 30
-            while not cancelled() and time.monotonic() < until:
-                progress(model.name, 1, 2)
-
-    monkeypatch.setattr(models, "default_sources", lambda: (Slow(without_models),))
-    fetcher = ModelFetcher()
-    fetcher.start()
-    assert waiting.wait(10)
-    states = [fetcher.running]
-    assert fetcher.stop(10)
-    assert [*states, fetcher.running] == [True, False]
+    with silent_server() as address:
+        for scheme in ("http_proxy", "https_proxy"):
+            monkeypatch.setenv(scheme, address)
+        run_async(scenario())
     assert list(without_models.glob("*.task")) == []
 
 
@@ -597,12 +580,38 @@ def test_the_picker_offers_files_and_remembers_the_choice(
     assert again.source == images
 
 
-def test_a_remembered_file_that_is_gone_is_forgotten(
+@pytest.mark.models
+def test_a_remembered_file_that_is_gone_is_named_when_switched_on(
     qtbot: QtBot, controller: CameraController, tmp_path: Path
 ) -> None:
-    widget = PreviewWidget(controller, Remembered(str(tmp_path / "gone.mp4"), tmp_path))
+    gone = tmp_path / "gone.mp4"
+    widget = PreviewWidget(controller, Remembered(str(gone), tmp_path))
     qtbot.addWidget(widget)
-    assert "gone.mp4" not in widget.source
+    assert widget.source == str(gone)
+    with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
+        widget.switch_on()
+    assert failed.args == [f"There is no such video file or folder: {gone}. Check the path."]
+
+
+def test_a_remembered_path_is_never_looked_at_by_the_window(
+    qtbot: QtBot, controller: CameraController, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network share that is away each look would hang the window."""
+    looked: list[object] = []
+    stat = os.stat
+
+    def watched(path: Any, *args: Any, **named: Any) -> os.stat_result:
+        if images in str(path):
+            looked.append(path)
+        return stat(path, *args, **named)
+
+    monkeypatch.setattr(os, "stat", watched)
+    widget = PreviewWidget(controller, Remembered(images, Path(images)))
+    qtbot.addWidget(widget)
+    widget.show()
+    widget.set_source(images)
+    assert widget.source == images
+    assert looked == []
 
 
 def test_mirroring_follows_the_kind_of_source_until_chosen(
@@ -618,6 +627,11 @@ def test_mirroring_follows_the_kind_of_source_until_chosen(
     assert (mirrored_for("0"), mirrored_for(images)) == (True, False)
     mirror.click()
     assert (mirrored_for("0"), mirrored_for(images)) == (True, True)
+
+
+def children() -> list[psutil.Process]:
+    """Processes of this one, the dead that nobody has buried included."""
+    return psutil.Process().children()  # type: ignore[no-any-return]
 
 
 def _running_threads() -> list[str]:

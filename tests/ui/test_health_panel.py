@@ -12,7 +12,8 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QDockWidget, QFrame, QLabel, QToolButton
 from pytestqt.qtbot import QtBot
 
-from app.camera.camera_controller import CameraState, PreviewFrame
+from app.camera.camera_controller import CameraState
+from app.camera.preview_thread import PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from app.monitor.preview_watch import PreviewWatch
 from app.theme import DARK, LIGHT, Theme

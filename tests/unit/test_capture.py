@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from core.errors import CameraError
 from core.landmarks import capture
 from core.landmarks.cameras import list_cameras
 from core.landmarks.capture import Camera, ImageArray, open_source
+from tests.conftest import REPOSITORY
 
 cv2: Any = vars(capture)["cv2"]  # imported there, and only there, with Qt kept out of its way
 NOT_A_CAMERA = 4711
@@ -199,3 +202,103 @@ def test_both_opencv_wheels_are_of_one_version() -> None:
 
     assert version("opencv-python") == version("opencv-contrib-python")
     assert version("opencv-python").startswith(cv2.__version__)
+
+
+# ---------------------------------------------------------------- what is no picture, and too large a one
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes among its files")
+def test_a_pipe_in_the_folder_is_refused_and_never_waited_for(tmp_path: Path) -> None:
+    write_images(tmp_path / "f", ["1.png"])
+    os.mkfifo(tmp_path / "f" / "2.png")
+    with open_source(tmp_path / "f") as source:
+        source.read()
+        with pytest.raises(CameraError, match="not a regular file") as caught:
+            source.read()
+    assert caught.value.subject == str(tmp_path / "f" / "2.png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes among its files")
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.png", "zero.mp4"])
+def test_a_pipe_or_a_device_as_the_source_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.symlink_to("/dev/zero") if name.startswith("zero") else os.mkfifo(path)
+    with pytest.raises(CameraError, match="neither a file nor a folder") as caught:
+        open_source(path)
+    assert caught.value.subject == str(path)
+
+
+def test_an_endless_image_file_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.truncate(50 << 30)
+    with (
+        open_source(tmp_path / "sparse.png") as source,
+        pytest.raises(CameraError, match="larger than"),
+    ):
+        source.read()
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CameraError, match="cannot be read") as caught:
+        open_source(tmp_path / ("x" * 1000))
+    assert "name too long" in caught.value.what.lower()
+
+
+def write_one_colour_png(path: Path, width: int, height: int) -> None:
+    """A PNG of any size that is small as a file and made without a picture in memory."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    row = bytes(1 + (width + 7) // 8)
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+READ_WITH_LITTLE_MEMORY = """
+import resource, sys
+from core.landmarks.capture import open_source
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+limit = used + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    print(open_source(sys.argv[1]).read().image_bgr.shape)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def read_with_little_memory(path: Path, spare_mib: int) -> str:
+    """Read a picture in a process that may take so much memory more; gives what it says."""
+    answer = subprocess.run(
+        [sys.executable, "-c", READ_WITH_LITTLE_MEMORY, str(path), str(spare_mib << 20)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    return answer.stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured as Linux tells it")
+def test_a_picture_of_900_megapixels_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    write_one_colour_png(tmp_path / "huge.png", 30_000, 30_000)
+    assert "more than 100 megapixels" in read_with_little_memory(tmp_path / "huge.png", 64)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured as Linux tells it")
+def test_too_little_memory_for_a_picture_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
+    write_one_colour_png(tmp_path / "large.png", 9_000, 9_000)
+    assert read_with_little_memory(tmp_path / "large.png", 100) == "MemoryError \n"
+    assert read_with_little_memory(tmp_path / "large.png", 1000) == "(9000, 9000, 3)\n"
+
+
+def test_a_smaller_copy_keeps_shape_and_small_images_stay_themselves() -> None:
+    image = np.full((900, 1600, 3), 5, dtype=np.uint8)
+    assert capture.fit(image, 1600) is image
+    assert capture.fit(image, 800).shape == (450, 800, 3)
+    assert capture.fit(image[:1], 16).shape == (1, 16, 3)
