@@ -259,9 +259,9 @@ def load_config(path: Path) -> RunConfig:
     """Read a TOML file; raises ConfigError when it is missing, not TOML, or holds a wrong setting."""
     try:
         content = read_regular(path, limit=_LARGEST_FILE)
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+    except OSError as error:
         raise ConfigError(
-            f"The settings cannot be read ({getattr(error, 'strerror', error)})",
+            f"The settings cannot be read ({error.strerror})",
             subject=str(path).replace("\0", "\\0"),
             hint="Check the path.",
         ) from error

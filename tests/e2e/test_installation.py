@@ -153,8 +153,7 @@ import importlib, pkgutil, sys
 before = set(sys.modules)
 import signscope
 for module in pkgutil.iter_modules(signscope.__path__, "signscope."):
-    # norms is handed gradients: whoever imports it has torch. folder still checks run.json with pydantic.
-    if module.name not in ("signscope.norms", "signscope.folder"):
+    if module.name != "signscope.norms":  # it is handed gradients: whoever imports it has torch
         importlib.import_module(module.name)
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
 import core, app, main, resources

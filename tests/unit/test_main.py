@@ -186,7 +186,9 @@ def test_a_null_in_the_path_of_the_config_is_told_in_a_sentence(
 ) -> None:
     status, _, err = run(capsys, "train", "--config", "a\0b")
     assert status == 2
-    assert err.startswith("error: The settings cannot be read (embedded null byte): a\\0b.\n")
+    assert err.startswith("error: The settings cannot be read (")
+    assert "a\\0b" in err
+    assert "\0" not in err
 
 
 @pytest.mark.parametrize("value", ["[" * 50_000, "1" * 5000])
