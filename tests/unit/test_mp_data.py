@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,45 @@ def make_folder(file: Path) -> None:
     file.mkdir()
 
 
+def put(value: float) -> Callable[[Path], None]:
+    def put_value(file: Path) -> None:
+        values = np.load(file)
+        values[7] = value
+        np.save(file, values)
+
+    return put_value
+
+
+def put_header(text: str) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        header = text.encode() + b"\n"
+        length = len(header).to_bytes(2, "little")
+        file.write_bytes(b"\x93NUMPY\x01\x00" + length + header + file.read_bytes()[128:])
+
+    return write
+
+
+def put_version(major: int) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        content = file.read_bytes()
+        file.write_bytes(content[:6] + bytes([major]) + content[7:])
+
+    return write
+
+
+def link_to(target: str) -> Callable[[Path], None]:
+    def link(file: Path) -> None:
+        file.unlink()
+        file.symlink_to(target)
+
+    return link
+
+
+def make_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
 MALFORMED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing frame": (Path.unlink, r"found no frame 3, expected frames 0 to 5 without a gap"),
     "wrong length": (rewrite(lambda v: v[:-1]), r"found shape \(257,\), expected \(258,\)"),
@@ -144,7 +186,31 @@ MALFORMED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "other file": (lambda f: f.write_bytes(b"PK\x03\x04zip"), r"found b'PK.*expected an .npy file"),
     "odd name": (lambda f: f.rename(f.with_name("last.npy")), "found the name 'last.npy'"),
     "number twice": (lambda f: f.rename(f.with_name("04.npy")), "found frame 4 twice"),
-    "folder": (make_folder, "it cannot be read"),
+    "folder": (make_folder, "not a regular file"),
+    "absurd": (put(1e30), r"found 1.*e\+30 at value 7, expected numbers within 100, in fractions"),
+    "pixels": (put(640.0), "found 640.0 at value 7, expected numbers within 100, in fractions of"),
+    "unclosed header": (
+        put_header("{'descr': '<f8', 'shape': (258,)"),
+        "damaged or truncated head",
+    ),
+    "unclosed text": (put_header("{'descr': '<f8"), "damaged or truncated header"),
+    "nested header": (put_header("(" * 5000), "damaged or truncated header"),
+    "5000 digits": (
+        put_header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 5000 + ",)}"),
+        "damaged or truncated header",
+    ),
+    "an exabyte": (
+        put_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1152921504606846976,)}"),
+        r"found shape \(1152921504606846976,\)",
+    ),
+    "version 9": (put_version(9), "found version 9.0 of the .npy format, expected 1.0, 2.0 or 3.0"),
+    "50 gigabytes": (
+        lambda f: os.truncate(f, 50 * 10**9),
+        "found 50000000000 bytes, expected 2192",
+    ),
+    "link to /dev/zero": (link_to("/dev/zero"), "not a regular file"),
+    "pipe": (make_pipe, "not a regular file"),
+    "link to itself": (link_to("3.npy"), "it cannot be read"),
 }
 
 
@@ -169,6 +235,100 @@ def test_malformed_input_is_named_and_can_be_left_out(mp_data: Path, kind: str) 
     ids = Corpus.open(mp_data.parent / "corpus").ids
     assert len(ids) == 11
     assert "S1/hello/1" not in ids
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_the_npy_format_is_read(mp_data: Path, version: tuple[int, int]) -> None:
+    for file in mp_data.rglob("*.npy"):
+        values = np.load(file)
+        with file.open("wb") as stream:
+            np.lib.format.write_array(stream, values, version)
+    assert run_import(mp_data).imported == 12
+    landmarks_TKC = Corpus.open(mp_data.parent / "corpus")[0].landmarks_TKC
+    np.testing.assert_array_equal(
+        landmarks_TKC[0, POSE].ravel(), values_of(0, 0, 0)[:132].astype("f4")
+    )
+
+
+def test_what_systems_leave_in_folders_is_no_recording(mp_data: Path) -> None:
+    for folder in (mp_data, mp_data / "hello", mp_data / "hello" / "0", mp_data.parent / "corpus"):
+        folder.mkdir(exist_ok=True)
+        for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._0.npy"):
+            (folder / name).write_bytes(b"x")
+        (folder / ".Spotlight-V100").mkdir()
+    assert run_import(mp_data) == ImportReport(12, ())
+
+
+def test_a_number_that_two_sequences_have_leaves_out_one_of_them(mp_data: Path) -> None:
+    shutil.copytree(mp_data / "hello" / "0", mp_data / "hello" / "00")
+    with pytest.raises(MalformedInputError, match="found sequence 0 twice"):
+        run_import(mp_data)
+    report = run_import(mp_data, skip_bad=True)
+    assert report.imported == 12
+    assert [left.path for left in report.left_out] == [mp_data / "hello" / "00"]
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_can_be_left_out(
+    mp_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests run as root, who may read everything: the refusal is made."""
+    closed = {str(mp_data / "hello" / "3"), str(mp_data / "thank you")}
+
+    def refusing(really: Callable[..., Any]) -> Callable[..., Any]:
+        def listed(path: Any = ".") -> Any:
+            if str(path) in closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return really(path)
+
+        return listed
+
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir))
+    with pytest.raises(MalformedInputError, match=r"cannot be read \(Permission denied\)"):
+        run_import(mp_data)
+    report = run_import(mp_data, skip_bad=True)
+    assert report.imported == 5
+    assert {str(left.path) for left in report.left_out} == closed
+    assert all("Permission denied" in left.reason for left in report.left_out)
+
+
+def test_a_label_that_is_not_utf_8_is_named_and_can_be_left_out(mp_data: Path) -> None:
+    label = Path(os.fsdecode(os.fsencode(mp_data) + b"/h\xe9llo"))
+    try:
+        (mp_data / "hello").rename(label)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(MalformedInputError, match="a label that is not UTF-8") as caught:
+        run_import(mp_data)
+    caught.value.subject.encode()
+    report = run_import(mp_data, skip_bad=True)
+    assert report.imported == 6
+    str(report.left_out[0].path).encode()
+
+
+def test_the_folder_s_name_need_not_be_utf_8(mp_data: Path) -> None:
+    source = Path(os.fsdecode(os.fsencode(mp_data.parent) + b"/r\xe9cordings"))
+    try:
+        mp_data.rename(source)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    assert run_import(source).imported == 12
+
+
+def test_a_path_with_nul_is_refused_in_a_sentence(mp_data: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot be read"):
+        run_import(mp_data / "a\0b")
+    with pytest.raises(CorpusError, match="cannot be written"):
+        import_mp_data(mp_data, mp_data / "a\0b", signers=SIGNERS)
+
+
+def test_ranges_of_thousands_of_millions_stay_ranges(mp_data: Path) -> None:
+    tracemalloc.start()
+    report = run_import(mp_data, signers=parse_signers("S1=0-2000000000,S2=2000000001-9000000000"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report.imported == 12
+    assert peak < 2**26
 
 
 def test_a_missing_last_frame_shows_against_the_other_sequences(mp_data: Path) -> None:
@@ -242,6 +402,8 @@ def test_signers_are_read_from_text() -> None:
         ("S1=a-b", "NAME=FIRST-LAST"),
         ("=0-3", "NAME=FIRST-LAST"),
         ("S1=0-3,,S2=4-5", "NAME=FIRST-LAST"),
+        ("S1=0-" + "9" * 5000, "NAME=FIRST-LAST"),
+        ("S\udcff=0-3", "not UTF-8"),
         ("S1=5-3", "ends before it begins"),
         ("S1=0-29,S2=29-40", "S2 and S1 claim the same"),
     ],

@@ -7,6 +7,7 @@ seen before, since they are thousands and nearly all alike.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -19,10 +20,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from core.corpus.format import Sample
+from core.corpus.format import Sample, is_litter, printable
 from core.corpus.writer import CorpusWriter
 from core.errors import ConfigError, CorpusError, MalformedInputError
-from core.landmarks.layout import VALUES, from_values
+from core.landmarks.layout import LARGEST_VALUE, VALUES, from_values
+from signscope.files import open_regular
 
 DEFAULT_FPS: Final = 25.0
 """Frames a second assumed for a layout that does not say."""
@@ -33,7 +35,17 @@ _LAYOUT_HINT = (
     "Expected MP_Data/<label>/<sequence>/<frame>.npy, frames numbered from 0, each one vector of "
     f"{VALUES} float32 or float64 numbers. Record the sequence again, or leave it out with --skip-bad."
 )
-_SIGNER_RANGE = re.compile(r"\s*([^=,\s][^=,]*?)\s*=\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
+_LARGEST_READ: Final = 2**16
+"""Bytes read of a frame: a sound one has some 2 kB, of a longer one the header is enough to say what it is."""
+
+_HEADER_READERS: Final = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    # Differs from 2.0 in names of fields beyond Latin-1, which plain numbers do not have.
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+
+_SIGNER_RANGE = re.compile(r"\s*([^=,\s][^=,]*?)\s*=\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,8 @@ def parse_signers(text: str) -> dict[str, tuple[range, ...]]:
     """
     signers: dict[str, tuple[range, ...]] = {}
     owners: list[tuple[str, range]] = []
+    if text != printable(text):
+        raise _wrong_signers(printable(text), "a name is not UTF-8")
     for part in text.split(","):
         match = _SIGNER_RANGE.fullmatch(part)
         if match is None:
@@ -126,8 +140,8 @@ def import_mp_data(
         CorpusError: There is nothing to import, a sequence belongs to no signer, or ``out`` cannot be
             written.
     """
-    bad: list[LeftOut] = []
-    sequences = list(_find_sequences(Path(src), signers, bad, skip_bad=skip_bad))
+    bad = _LeftOutSequences(skip_bad)
+    sequences = list(_find_sequences(Path(src), signers, bad))
     reader = _FrameReader()
     expected_frames = _common_length(sequences)
     imported = 0
@@ -138,9 +152,7 @@ def import_mp_data(
             try:
                 values_TV = reader.read_sequence(sequence.path, expected_frames)
             except MalformedInputError as error:
-                if not skip_bad:
-                    raise
-                bad.append(LeftOut(Path(error.subject), error.what))
+                bad.add(error)
             else:
                 writer.add(
                     Sample(
@@ -156,52 +168,93 @@ def import_mp_data(
             if progress is not None:
                 progress(done, len(sequences))
         if not imported:
-            raise CorpusError(
-                f"Nothing was imported, all {len(bad)} sequences are malformed",
-                subject=str(src),
-                hint=f"The first: {bad[0].path}: {bad[0].reason}." if bad else _LAYOUT_HINT,
-            )
-    return ImportReport(imported, tuple(bad))
+            raise _nothing_imported(src, bad)
+    return ImportReport(imported, tuple(bad.entries))
+
+
+class _LeftOutSequences:
+    """What was malformed: kept for the report, or raised at once."""
+
+    def __init__(self, skip_bad: bool) -> None:
+        self._skip_bad = skip_bad
+        self.entries: list[LeftOut] = []
+
+    def add(self, error: MalformedInputError) -> None:
+        if not self._skip_bad:
+            raise error
+        self.entries.append(LeftOut(Path(error.subject), error.what))
+
+
+def _nothing_imported(src: Path, bad: _LeftOutSequences) -> CorpusError:
+    if not bad.entries:
+        return CorpusError(
+            "There are no sequences to import", subject=printable(str(src)), hint=_LAYOUT_HINT
+        )
+    first = bad.entries[0]
+    return CorpusError(
+        f"Nothing was imported, all {len(bad.entries)} sequences are malformed",
+        subject=printable(str(src)),
+        hint=f"The first: {first.path}: {first.reason}.",
+    )
 
 
 def _find_sequences(
-    src: Path, signers: Mapping[str, Sequence[range]], bad: list[LeftOut], *, skip_bad: bool
+    src: Path, signers: Mapping[str, Sequence[range]], bad: _LeftOutSequences
 ) -> Iterator[_Sequence]:
-    """Give all sequences sorted by label and number; odd folders are errors or go into ``bad``."""
-    found: list[tuple[str, int, Path]] = []
-    for label in _folders(src):
-        for folder in _folders(label):
-            if folder.name.isascii() and folder.name.isdigit():
-                found.append((label.name, int(folder.name), folder))
-                continue
-            error = _malformed(folder, f"found {folder.name!r}", "the number of a sequence")
-            if not skip_bad:
-                raise error
-            bad.append(LeftOut(folder, error.what))
+    """Give all sequences sorted by label and number; what is odd goes into ``bad``."""
+    found: dict[tuple[str, int], Path] = {}
+    for folder in _sequence_folders(src, bad):
+        key = (folder.parent.name, int(folder.name))
+        if key in found:
+            bad.add(_malformed(folder, f"found sequence {key[1]} twice", "each sequence once"))
+        else:
+            found[key] = folder
     if not found:
-        raise CorpusError("There are no sequences to import", subject=str(src), hint=_LAYOUT_HINT)
-    found.sort(key=lambda entry: entry[:2])
-    owner = {number: name for name, ranges in signers.items() for r in ranges for number in r}
-    unowned = [path for _, number, path in found if number not in owner]
+        raise _nothing_imported(src, bad)
+    owner = {number: _owner(number, signers) for number in {number for _, number in found}}
+    unowned = [found[key] for key in sorted(found) if owner[key[1]] is None]
     if unowned:
         listed = ", ".join(str(path.relative_to(src)) for path in unowned[:_LISTED])
         more = f" and {len(unowned) - _LISTED} more" if len(unowned) > _LISTED else ""
         raise CorpusError(
             f"{len(unowned)} sequences belong to no signer: {listed}{more}",
-            subject=str(src),
+            subject=printable(str(src)),
             hint="Name the signer of every sequence number, as in --signers S1=0-29,S2=30-59.",
         )
-    for label_name, number, path in found:
-        yield _Sequence(label_name, number, path, owner[number])
+    for (label, number), path in sorted(found.items()):
+        signer = owner[number]
+        assert signer is not None
+        yield _Sequence(label, number, path, signer)
+
+
+def _owner(number: int, signers: Mapping[str, Sequence[range]]) -> str | None:
+    return next((name for name, of in signers.items() if any(number in r for r in of)), None)
+
+
+def _sequence_folders(src: Path, bad: _LeftOutSequences) -> Iterator[Path]:
+    """Give the folders of all labels that a number names."""
+    try:
+        labels = _folders(src)
+    except MalformedInputError as error:
+        raise CorpusError(error.what, subject=error.subject, hint=error.hint) from error
+    for label in labels:
+        try:
+            if label.name != printable(label.name):
+                raise _malformed(label, "found a label that is not UTF-8", "text")
+            folders = _folders(label)
+        except MalformedInputError as error:
+            bad.add(error)
+            continue
+        for folder in folders:
+            if folder.name.isascii() and folder.name.isdigit():
+                yield folder
+            else:
+                bad.add(_malformed(folder, f"found {folder.name!r}", "the number of a sequence"))
 
 
 def _folders(path: Path) -> list[Path]:
-    try:
-        return sorted(e for e in path.iterdir() if e.is_dir() and not e.name.startswith("."))
-    except OSError as error:
-        raise CorpusError(
-            f"The folder cannot be read ({error.strerror})", subject=str(path), hint=_LAYOUT_HINT
-        ) from error
+    with _readable(path):
+        return sorted(e for e in path.iterdir() if not is_litter(e.name) and e.is_dir())
 
 
 def _frame_files(folder: Path) -> dict[int, str]:
@@ -211,7 +264,7 @@ def _frame_files(folder: Path) -> dict[int, str]:
         stem = name[:-4]
         file = f"{folder}/{name}"
         if not (stem.isascii() and stem.isdigit()):
-            raise _malformed(file, f"found the name {name!r}", "the number of a frame")
+            raise _malformed(file, f"found the name {printable(name)!r}", "the number of a frame")
         if int(stem) in frames:
             raise _malformed(file, f"found frame {int(stem)} twice", "each frame once")
         frames[int(stem)] = file
@@ -219,7 +272,19 @@ def _frame_files(folder: Path) -> dict[int, str]:
 
 
 def _npy_names(folder: Path) -> list[str]:
-    return [n for n in os.listdir(folder) if n.endswith(".npy") and not n.startswith(".")]  # noqa: PTH208
+    with _readable(folder):
+        return [n for n in os.listdir(folder) if n.endswith(".npy") and not is_litter(n)]  # noqa: PTH208
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise _malformed(
+            folder, f"the folder cannot be read ({why})", "a folder of folders or frames"
+        ) from error
 
 
 def _common_length(sequences: Sequence[_Sequence]) -> int:
@@ -227,8 +292,11 @@ def _common_length(sequences: Sequence[_Sequence]) -> int:
 
     A missing last frame leaves no gap; it shows only in comparison with the other sequences.
     """
-    lengths = Counter(len(_npy_names(sequence.path)) for sequence in sequences)
-    length, count = lengths.most_common(1)[0]
+    lengths: Counter[int] = Counter()
+    for sequence in sequences:
+        with contextlib.suppress(MalformedInputError):  # said when it is read
+            lengths[len(_npy_names(sequence.path))] += 1
+    length, count = max(lengths.items(), key=lambda item: item[1], default=(0, 0))
     return length if count >= _COMMON_LENGTH_SHARE * len(sequences) else 0
 
 
@@ -253,27 +321,33 @@ class _FrameReader:
                 f"frames 0 to {last} without a gap",
             )
         values_TV = np.empty((count, VALUES), dtype=np.float32)
-        for number in range(count):
-            values_TV[number] = self._read_frame(files[number])
-        finite_T = np.isfinite(values_TV).all(axis=1)
-        if not finite_T.all():
-            number = int(np.argmin(finite_T))
-            place = int(np.argmin(np.isfinite(values_TV[number])))
-            found = f"found {values_TV[number, place]} at value {place}"
-            raise _malformed(files[number], found, "finite numbers, zeros where undetected")
+        with np.errstate(over="ignore", invalid="ignore"):  # too large for float32: found below
+            for number in range(count):
+                values_TV[number] = self._read_frame(files[number])
+        sound_TV = np.abs(values_TV) <= LARGEST_VALUE
+        if not sound_TV.all():
+            number, place = np.argwhere(~sound_TV)[0].tolist()
+            value = values_TV[number, place]
+            expected = (
+                f"numbers within {LARGEST_VALUE:g}, in fractions of the image"
+                if np.isfinite(value)
+                else "finite numbers, zeros where undetected"
+            )
+            raise _malformed(files[number], f"found {value} at value {place}", expected)
         return values_TV
 
     def _read_frame(self, file: str) -> npt.NDArray[np.floating]:
         try:
-            with open(file, "rb", buffering=0) as stream:  # noqa: PTH123  half the time of Path.open
-                content = stream.read()
+            with open_regular(file) as stream:
+                found = os.fstat(stream.fileno()).st_size
+                content = stream.raw.read(min(found, _LARGEST_READ)) or b""
         except OSError as error:
             raise _malformed(file, f"it cannot be read ({error.strerror})", "a file") from error
         header = self._header(file, content)
         size = header.offset + VALUES * header.dtype.itemsize
-        if len(content) != size:
-            what = "it is truncated, found" if len(content) < size else "found"
-            raise _malformed(file, f"{what} {len(content)} bytes", f"{size}")
+        if found != size or len(content) != size:
+            what = "it is truncated, found" if min(found, len(content)) < size else "found"
+            raise _malformed(file, f"{what} {found} bytes", f"{size}")
         values: npt.NDArray[np.floating] = np.frombuffer(
             content, header.dtype, VALUES, header.offset
         )
@@ -299,14 +373,15 @@ def _parse_header(file: str, content: bytes) -> _Header:
         if content.startswith(b"\x80"):
             raise _malformed(file, "found a pickled object, which is never loaded", "plain numbers")
         raise _malformed(file, f"found {content[:6]!r} at its beginning", "an .npy file")
+    major, minor = content[6:7], content[7:8]
+    if minor and (major[0], minor[0]) not in _HEADER_READERS:
+        raise _malformed(
+            file, f"found version {major[0]}.{minor[0]} of the .npy format", "1.0, 2.0 or 3.0"
+        )
     try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read(stream)
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        shape, _, dtype = _HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+    # numpy promises ValueError alone, but lets through whatever its tokenizer and Python's parser raise.
+    except Exception as error:
         raise _malformed(file, "found a damaged or truncated header", "an .npy file") from error
     if dtype.hasobject:
         raise _malformed(file, "found a pickled object, which is never loaded", "plain numbers")
@@ -316,7 +391,7 @@ def _parse_header(file: str, content: bytes) -> _Header:
 def _malformed(path: Path | str, found: str, expected: str) -> MalformedInputError:
     return MalformedInputError(
         f"A recording is malformed: {found}, expected {expected}",
-        subject=str(path),
+        subject=printable(str(path)),
         hint=_LAYOUT_HINT,
     )
 
