@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +84,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
+def open_regular(path: Path | str, *, follow_links: bool = True) -> BufferedReader:
     """Open ``path`` for reading if it is a regular file.
 
     A pipe would hang the reader for ever and a device may never end, so both are refused before a byte is read.

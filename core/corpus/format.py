@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from core.errors import CorpusError
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
 from signscope.command_line import command_name
+from signscope.files import read_regular
 
 MANIFEST_NAME: Final = "corpus.json"
 SCHEMA_VERSION: Final = 1
@@ -40,6 +41,9 @@ _STABLE_NAME: Final = rf"({_SHARD_NAME}|{re.escape(MANIFEST_NAME)})"
 _OWN_FILE: Final = re.compile(
     rf"{_STABLE_NAME}(\.tmp)?|\.{_STABLE_NAME}\.[0-9]+-[0-9]+\.tmp|{re.escape(LOCK_NAME)}"
 )
+_LITTER: Final = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+
+_LARGEST_MANIFEST_BYTES: Final = 2**24
 
 ARROW_SCHEMA: Final = pa.schema(
     [
@@ -67,7 +71,7 @@ class Sample:
     """One clip or sentence of one signer.
 
     ``landmarks_TKC`` is float32 (frames, 75, 4) in the layout of ``core.landmarks.layout``, raw, NaN
-    where nothing was detected. From a corpus it is a read-only view of the mapped file.
+    where nothing was detected. From a corpus it is read-only.
     """
 
     id: str
@@ -127,6 +131,16 @@ class Manifest(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def is_litter(name: str) -> bool:
+    """Tell whether a file of this name is what systems and editors leave lying in any folder."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def printable(text: str) -> str:
+    """Give ``text`` with escapes for what cannot be written as UTF-8: bytes of a file name that are none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def is_own(name: str) -> bool:
     """Tell whether a file of this name in a corpus folder was put there by a writer."""
     return _OWN_FILE.fullmatch(name) is not None
@@ -140,8 +154,12 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST_NAME
     try:
-        content = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
+        content = read_regular(file, limit=_LARGEST_MANIFEST_BYTES)
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ) as error:  # ValueError: NUL in the path
         what = "This folder is not a corpus" if path.is_dir() else "There is no corpus here"
         raise CorpusError(
             what,
@@ -153,7 +171,7 @@ def read_manifest(path: Path) -> Manifest:
         raise damaged(file, f"cannot be read ({error.strerror})") from error
     try:
         values = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(file, "is not valid JSON") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:

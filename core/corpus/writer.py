@@ -7,8 +7,10 @@ left lying about is removed by the next writer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,11 +29,13 @@ from core.corpus.format import (
     Manifest,
     Sample,
     ShardEntry,
+    is_litter,
     is_own,
+    printable,
     read_manifest,
 )
 from core.errors import CorpusError, MalformedInputError
-from core.landmarks.layout import check_landmarks
+from core.landmarks.layout import LARGEST_VALUE, check_landmarks
 from signscope.files import write_atomically
 
 SHARD_BYTES: Final = 64 * 2**20
@@ -63,9 +67,9 @@ class CorpusWriter:
         replace: bool = False,
     ) -> None:
         self._path = Path(path)
-        self._name = name
+        self._name = printable(name)
         self._synthetic = synthetic
-        self._note = note
+        self._note = printable(note)
         self._replace = replace
         self._lock = filelock.FileLock(self._path / LOCK_NAME)
         self._samples: list[Sample] = []
@@ -74,8 +78,8 @@ class CorpusWriter:
         self._shards: list[ShardEntry] = []
 
     def __enter__(self) -> Self:
-        self._check_folder()
         try:
+            self._check_folder()
             self._path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
         except filelock.Timeout as error:
@@ -84,7 +88,7 @@ class CorpusWriter:
                 subject=str(self._path),
                 hint="Wait until it has finished, or write to another folder.",
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: NUL in the path
             raise self._refused(error) from error
         self._remove_orphans()
         return self
@@ -164,10 +168,11 @@ class CorpusWriter:
                 subject=str(self._path),
                 hint="Name another folder.",
             )
-        foreign = [entry.name for entry in self._path.iterdir() if not is_own(entry.name)]
+        names = [entry.name for entry in self._path.iterdir()]
+        foreign = [name for name in names if not (is_own(name) or is_litter(name))]
         if foreign:
             raise CorpusError(
-                f"The folder holds something that is not a corpus ({min(foreign)})",
+                f"The folder holds something that is not a corpus ({printable(min(foreign))})",
                 subject=str(self._path),
                 hint="Name an empty or new folder; nothing in this one was touched.",
             )
@@ -180,22 +185,25 @@ class CorpusWriter:
 
     def _remove_orphans(self) -> None:
         """Remove shards that no manifest names and unfinished files; what is in use stays for later."""
+        manifest = self._path / MANIFEST_NAME
         try:
-            kept = {entry.file for entry in read_manifest(self._path).shards}
+            kept = {entry.file for entry in read_manifest(self._path).shards} | {LOCK_NAME}
         except CorpusError:
-            kept = set()
-        kept |= {MANIFEST_NAME, LOCK_NAME}
-        for entry in self._path.iterdir():
-            if is_own(entry.name) and entry.name not in kept:
-                try:
-                    entry.unlink()
-                except OSError:
-                    continue  # still mapped by a reader (Windows): the next writer removes it
+            if os.path.lexists(manifest):
+                return  # it cannot be read now; what it names may be all that there is
+            kept = {LOCK_NAME}
+        with contextlib.suppress(OSError):
+            for entry in self._path.iterdir():
+                if is_own(entry.name) and entry.name not in kept and entry != manifest:
+                    with contextlib.suppress(
+                        OSError
+                    ):  # open in a reader (Windows): left for the next
+                        entry.unlink()
 
-    def _refused(self, error: OSError) -> CorpusError:
+    def _refused(self, error: OSError | ValueError) -> CorpusError:
         return CorpusError(
-            f"The corpus cannot be written ({error.strerror or error})",
-            subject=str(error.filename or self._path),
+            f"The corpus cannot be written ({getattr(error, 'strerror', None) or error})",
+            subject=str(getattr(error, "filename", None) or self._path),
             hint="Check free space and permissions; a corpus that was there before is unchanged.",
         )
 
@@ -218,6 +226,13 @@ def _check_sample(sample: Sample) -> None:
         faults.append(f"landmarks are {sample.landmarks_TKC.dtype}, expected float32")
     if np.isinf(sample.landmarks_TKC).any():
         faults.append("a landmark is infinite")
+    elif (np.abs(sample.landmarks_TKC) > LARGEST_VALUE).any():
+        faults.append(f"a landmark lies beyond {LARGEST_VALUE:g}, in fractions of the image")
+    if any(
+        text != printable(text)
+        for text in (sample.id, sample.signer, *sample.glosses, sample.source)
+    ):
+        faults.append("a text is not UTF-8")
     if sample.timings is not None:
         if len(sample.timings) != len(sample.glosses):
             faults.append(f"{len(sample.timings)} timings for {len(sample.glosses)} glosses")

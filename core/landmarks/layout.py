@@ -27,6 +27,10 @@ N_POINTS: Final = N_POSE + 2 * N_HAND
 N_COORDS: Final = 4
 """Coordinates of a point: x, y, z, visibility."""
 
+LARGEST_VALUE: Final = 100.0
+"""A value beyond this is no landmark: a point a hundred images away. Detectors stay below 10 or so, also with
+points that they guess outside of the image; coordinates in pixels, or bytes that mean something else, do not."""
+
 POSE: Final = slice(0, N_POSE)
 LEFT_HAND: Final = slice(N_POSE, N_POSE + N_HAND)
 RIGHT_HAND: Final = slice(N_POSE + N_HAND, N_POINTS)

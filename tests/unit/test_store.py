@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from core.corpus import writer
+from core.corpus import reader, writer
 from core.corpus.format import MANIFEST_NAME, Sample
 from core.corpus.reader import Corpus
 from core.corpus.training_inputs import check_trainable
@@ -75,20 +77,51 @@ def test_every_field_comes_back_exactly(tmp_path: Path) -> None:
                 assert getattr(read, name) == getattr(written, name), name
 
 
-def test_reading_copies_nothing_and_allows_no_writing(tmp_path: Path) -> None:
+def test_samples_can_be_kept_but_not_written_to(tmp_path: Path) -> None:
     corpus = Corpus.open(write_corpus(tmp_path / "c", [make_sample("a"), make_sample("b")]))
-    before = pa.total_allocated_bytes()
-    first, again, second = corpus[0].landmarks_TKC, corpus[0].landmarks_TKC, corpus[1].landmarks_TKC
-    assert np.shares_memory(first, again)
-    # Both lie in one mapping, one behind the other.
-    assert second.ctypes.data - first.ctypes.data == first.nbytes
-    assert pa.total_allocated_bytes() == before
-    assert not first.flags.owndata
+    first = corpus[0].landmarks_TKC
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 0
     corpus.close()
-    assert first.shape == (8, 75, 4)  # a view that is held stays valid
+    assert first.shape == (8, 75, 4)
     assert np.isfinite(first[0, LEFT_SHOULDER]).all()
+
+
+def test_opening_reads_no_landmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [make_sample(f"s{n}", frames=2000, seed=n) for n in range(3)]
+    path = write_corpus(tmp_path / "c", samples)
+    read = 0
+    really_read = reader._read_at
+
+    def counted(file: BufferedReader, offset: int, size: int) -> bytes:
+        nonlocal read
+        read += size
+        return really_read(file, offset, size)
+
+    monkeypatch.setattr(reader, "_read_at", counted)
+    with Corpus.open(path) as corpus:
+        assert sum(corpus.frames_of) * 1200 == 7_200_000
+        assert read < 20_000
+        assert corpus[2].landmarks_TKC.tobytes() == samples[2].landmarks_TKC.tobytes()
+
+
+def test_more_shards_than_may_stay_open_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "SHARD_BYTES", 1)
+    monkeypatch.setattr(reader, "_KEPT_OPEN", 2)
+    samples = [make_sample(f"s{n}", seed=n) for n in range(5)]
+    with Corpus.open(write_corpus(tmp_path / "c", samples)) as corpus:
+        corpus.verify()
+        for written, read in zip(samples, corpus, strict=True):
+            assert read.landmarks_TKC.tobytes() == written.landmarks_TKC.tobytes()
+
+
+def test_a_corpus_that_is_replaced_can_still_be_read_by_who_has_it_open(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample("old")])
+    with Corpus.open(path) as corpus:
+        write_corpus(path, [make_sample("new", seed=1)], replace=True)
+        assert corpus[0].landmarks_TKC.tobytes() == make_sample("old").landmarks_TKC.tobytes()
 
 
 def test_shards_are_split_by_size_and_read_as_one(
@@ -145,6 +178,8 @@ def test_readers_in_several_threads_see_the_same(tmp_path: Path) -> None:
         (make_sample(aspect=0.0), "aspect is 0"),
         (make_sample(landmarks_TKC=make_landmarks(3).astype(np.float64)), "float64"),
         (make_sample(landmarks_TKC=np.full((3, 75, 4), np.inf, np.float32)), "infinite"),
+        (make_sample(landmarks_TKC=np.full((3, 75, 4), 1e30, np.float32)), "lies beyond 100"),
+        (make_sample(glosses=("A\udcff",)), "not UTF-8"),
         (make_sample(landmarks_TKC=np.zeros((3, 74, 4), np.float32)), "shape"),
         (make_sample(timings=((0, 2), (2, 4))), "2 timings for 1 glosses"),
         (make_sample(timings=((0, 9),)), "outside of the 8 frames"),
@@ -265,6 +300,168 @@ def test_a_shard_with_another_schema_is_refused(tmp_path: Path) -> None:
         Corpus.open(path)
 
 
+def test_a_shard_that_changes_while_it_is_open_is_an_error_when_it_is_read(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample("a"), make_sample("b", seed=1)])
+    (shard,) = shards(path)
+    content = shard.read_bytes()
+    with Corpus.open(path) as corpus:
+        expected = corpus[1].landmarks_TKC.tobytes()
+        os.truncate(shard, len(content) // 2)
+        with pytest.raises(CorpusError, match=f"has {len(content) // 2} bytes, expected") as caught:
+            corpus.landmarks_of(1)
+        assert caught.value.subject == str(shard)
+        os.truncate(shard, len(content))  # of the same size again, with zeros
+        with pytest.raises(CorpusError, match="holds other bytes than were written"):
+            corpus.landmarks_of(1)
+        with shard.open("r+b") as file:
+            file.write(content)
+        assert corpus[1].landmarks_TKC.tobytes() == expected, "written to, but to the same bytes"
+
+
+_ITERATES = """
+import sys
+from pathlib import Path
+from core.corpus.reader import Corpus
+from core.errors import CorpusError
+try:
+    with Corpus.open(Path(sys.argv[1])) as corpus:
+        print("open", flush=True)
+        while True:
+            for sample in corpus:
+                sample.landmarks_TKC.sum()
+except CorpusError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_file_truncated_under_a_reader_ends_it_with_a_sentence_and_not_with_a_signal(
+    tmp_path: Path,
+) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample(f"s{n}", frames=400) for n in range(20)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ITERATES, str(path)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    os.truncate(shards(path)[0], 5000)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.startswith("A file of the corpus has 5000 bytes, expected")
+
+
+def test_a_writer_does_not_mind_what_systems_leave_in_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "c"
+    path.mkdir()
+    litter = {".DS_Store", "Thumbs.db", "desktop.ini", "._corpus.json", ".directory"}
+    for name in litter:
+        (path / name).write_bytes(b"x")
+    write_corpus(path, [make_sample("old")])
+    write_corpus(path, [make_sample("new")], replace=True)
+    assert Corpus.open(path).ids == ("new",)
+    assert litter < {entry.name for entry in path.iterdir()}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a system with named pipes")
+@pytest.mark.parametrize("name", [MANIFEST_NAME, "shard"])
+def test_a_pipe_in_place_of_a_file_is_refused_and_does_not_hang(tmp_path: Path, name: str) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample()])
+    file = path / MANIFEST_NAME if name == MANIFEST_NAME else shards(path)[0]
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(CorpusError, match="not a regular file") as caught:
+        Corpus.open(path)
+    assert caught.value.subject == str(file)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(CorpusError, match="not a regular file"):
+        Corpus.open(path)
+
+
+def test_sparse_files_of_many_gigabytes_do_not_eat_the_memory(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample()])
+    (shard,) = shards(path)
+    os.truncate(shard, 50 * 10**9)
+    edit_manifest(path, lambda values: values["shards"][0].update(bytes=50 * 10**9))
+    before = peak_memory_mib()
+    with pytest.raises(CorpusError, match="bytes beside its landmarks"):
+        Corpus.open(path)
+    edit_manifest(path, lambda values: values["shards"][0].update(frames=50 * 10**9 // 1200))
+    with pytest.raises(CorpusError, match=shard.name):
+        Corpus.open(path)
+    os.truncate(path / MANIFEST_NAME, 50 * 10**9)
+    with pytest.raises(CorpusError, match="larger than"):
+        Corpus.open(path)
+    assert peak_memory_mib() - before < 200
+
+
+def peak_memory_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 200_000, b'{"schema_version": ' + b"9" * 5000 + b"}", b'{"name": "\\ud800"}'],
+    ids=["nested", "5000 digits", "not UTF-8"],
+)
+def test_an_impossible_manifest_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample()])
+    (path / MANIFEST_NAME).write_bytes(content)
+    with pytest.raises(CorpusError) as caught:
+        Corpus.open(path)
+    assert caught.value.subject.endswith(MANIFEST_NAME)
+    write_corpus(path, [make_sample("new")], replace=True)
+    assert Corpus.open(path).ids == ("new",)
+
+
+def test_a_path_with_nul_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no corpus here"):
+        Corpus.open(tmp_path / "a\0b")
+    with pytest.raises(CorpusError, match="cannot be written"):
+        write_corpus(tmp_path / "a\0b", [make_sample()])
+
+
+def test_a_writer_keeps_the_shards_of_a_manifest_that_it_cannot_read(tmp_path: Path) -> None:
+    path = write_corpus(tmp_path / "c", [make_sample("old")])
+    good = (path / MANIFEST_NAME).read_bytes()
+    (path / MANIFEST_NAME).write_bytes(b"{")
+    with pytest.raises(RuntimeError), CorpusWriter(path, name="n", replace=True):
+        raise RuntimeError
+    (path / MANIFEST_NAME).write_bytes(good)
+    assert Corpus.open(path).ids == ("old",)
+
+
+def test_damage_to_a_shard_never_ends_in_another_error_than_the_named_one(tmp_path: Path) -> None:
+    """Opening checks no hash: the damage must be found by what is read of the shard, or not matter."""
+    samples = [make_sample("a", timings=((0, 4),)), make_sample("ä", ("A", "B"), source="x")]
+    path = write_corpus(tmp_path / "c", samples)
+    (shard,) = shards(path)
+    content = shard.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    # Everything but the landmarks: the schema, the columns, and the footer, which says the schema again.
+    columns_end = content.rindex(samples[0].landmarks_TKC.tobytes())
+    footer = columns_end + 2 * samples[0].landmarks_TKC.nbytes
+    places = [*range(columns_end), *range(footer, len(content))]
+    for position in rng.choice(places, 1500):
+        damaged = bytearray(content)
+        damaged[position] = rng.integers(256)
+        shard.write_bytes(damaged)
+        try:
+            with Corpus.open(path) as corpus:
+                corpus.signers, corpus.glosses, corpus.said_landmarks, list(corpus)
+        except CorpusError as error:
+            assert error.subject == str(shard)
+            refused += 1
+    assert refused > 50
+    shard.write_bytes(content.replace(b"raw", b"\xffaw"))
+    with Corpus.open(path) as corpus, pytest.raises(AlreadyNormalizedError, match="xffaw"):
+        check_trainable(corpus)
+
+
 # --- never normalised twice ---
 
 
@@ -353,7 +550,7 @@ def test_a_second_writer_is_refused_while_the_first_is_at_work(tmp_path: Path) -
 _DYING_WRITERS = """
 import os, signal, sys
 from pathlib import Path
-from core.corpus import writer
+from core.corpus import reader, writer
 from tests.unit.made_samples import make_sample, write_corpus
 
 writer.SHARD_BYTES = 1
