@@ -40,5 +40,9 @@ class LedgerError(RunFolderError):
     """The ledger of a run cannot be read or written, or breaks one of its invariants."""
 
 
+class LedgerCutError(LedgerError):
+    """Rows were cut while they were read, because the run went on from an earlier batch: read them anew."""
+
+
 class UpdateAuditError(SignScopeError):
     """The optimizer was about to consume another gradient than the recorded one."""

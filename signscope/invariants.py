@@ -43,6 +43,11 @@ def broken_invariants(reader: LedgerReader) -> list[str]:
     non-finite was non-finite; every epoch's stored counts and mean loss are those of its rows; the
     packed curves equal the rows.
     """
+    with reader.snapshot():
+        return _broken(reader)
+
+
+def _broken(reader: LedgerReader) -> list[str]:
     found: list[str] = []
     expected_step = 0
     previous = (0, -1)

@@ -1,7 +1,7 @@
 """The ledger of a run: one row a batch, written in groups by a thread that never holds up training.
 
-SQLite in WAL mode, every group one transaction that survives a power cut (synchronous FULL). What a
-row looks like is in signscope.schema; reading is in signscope.reader and given here as well.
+SQLite in WAL mode (on a network share with a rollback journal), every group one transaction that survives a
+power cut (synchronous FULL). What a row looks like is in signscope.schema; reading is in signscope.reader and given here as well.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from types import TracebackType
 from typing import Self
 
 from signscope import schema as rows
+from signscope.connection import guard, refuse_odd_companions
 from signscope.errors import LedgerError
+from signscope.file_systems import network_file_system
 from signscope.reader import LedgerReader
 from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 from signscope.schema import (
     COUNTED,
-    COUNTED_NAMES,
     EPOCH_ROWS,
     EPOCHS,
     EVALUATIONS,
@@ -32,7 +33,9 @@ from signscope.schema import (
     STEP_ROWS,
     STEPS,
     TALLY,
+    VERIFIED,
     Row,
+    Stretch,
     columns_of,
     pack,
 )
@@ -44,6 +47,9 @@ GROUP_ROWS = 64
 GROUP_S = 0.25
 """... or this many seconds after the first of them, whichever comes first."""
 
+RECHECKED = 65_536
+"""The newest batches that are read back at every resume, however often they were before."""
+
 _Entry = StepRecord | EpochRecord | RunEventRecord | tuple[int, Evaluation]
 _NEW_TALLY = dict.fromkeys(TALLY.columns[1:], 0)
 
@@ -51,7 +57,9 @@ _NEW_TALLY = dict.fromkeys(TALLY.columns[1:], 0)
 class Ledger:
     """The writing end of a ledger; a context manager. Only the holder of the run's lock makes one.
 
-    An existing file is verified and continued, a missing one is made. ``append...`` cost a few
+    An existing file is verified and continued, a missing one is made. Of a long ledger only what can have
+    changed is verified: all but the batches that an earlier verification, or the writing of ``RECHECKED``
+    newer ones, left behind; their sum of checksums stands for them. LedgerReader.verify() reads them all. ``append...`` cost a few
     microseconds and never wait for the disk. When the writer fails (disk full, folder deleted), the
     next call of any method raises the LedgerError; the rows are kept and tried again by the next
     ``flush()``, so a person who freed space loses nothing.
@@ -72,10 +80,13 @@ class Ledger:
         self._accepted = 0
         self._written = 0
         self._flushing = 0
+        self.notice = ""
+        """What people should know about how this ledger is written; "" when there is nothing."""
         self._closing = False
         self._failure: LedgerError | None = None
         self._database_lock = threading.Lock()
         self._tally: dict[str, int] = {}
+        self._all = self._verified = self._soon_verified = Stretch()
         self._block: list[StepRecord] = []
         self._connection = self._open(meta or {})
         self._thread = threading.Thread(target=self._write_groups, name="ledger", daemon=True)
@@ -138,25 +149,59 @@ class Ledger:
         self.flush()
         with self._database_lock, self._naming_failures():
             with _Transaction(self._connection):
+                gone = self._cut_steps(step)
+                everything = self._all - gone
                 remove = self._connection.execute
-                remove("DELETE FROM steps WHERE step >= ?", (step,))
-                remove("DELETE FROM curves WHERE first_step + rows > ?", (step,))
-                remove("DELETE FROM epochs WHERE epoch >= ?", (epoch,))
+                cut = gone.steps
+                cut += remove("DELETE FROM epochs WHERE epoch >= ?", (epoch,)).rowcount
                 # The held-out evaluation ends a run: one that goes on makes it again.
-                remove("DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", (epoch,))
-                remove("DELETE FROM events WHERE step > ?", (step,))
+                cut += remove(
+                    "DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", (epoch,)
+                ).rowcount
+                cut += remove("DELETE FROM events WHERE step > ?", (step,)).rowcount
                 self._begin_meta_at(step)
-                tally = self._counted_anew()
+                if cut:
+                    self._begin_generation_at(step)
+                tally = self._counted_anew(everything)
                 self._write_tally(tally)
+                if self._verified.steps > step:
+                    self._write_verified(everything)
+            if self._verified.steps > step:
+                self._verified = everything
+            if self._soon_verified.steps > step:
+                self._soon_verified = self._verified
+            self._all = everything
             self._tally = tally
             self._block = self._unpacked_steps()
 
-    def _counted_anew(self) -> dict[str, int]:
-        tally = dict(_NEW_TALLY)
-        for name in COUNTED_NAMES:
-            query = f"SELECT count(*), coalesce(sum(crc), 0) FROM {name}"
-            tally[name], checksums = self._connection.execute(query).fetchone()
-            tally["checksums"] += checksums
+    def _cut_steps(self, step: int) -> Stretch:
+        """Remove batches and curves from ``step`` on; give how many, with their checksums."""
+        cut = {}
+        first_block = step - rows.CURVE_BLOCK + 1
+        for name, key, first in (("steps", "step", step), ("curves", "first_step", first_block)):
+            condition = f"FROM {name} WHERE {key} >= ?"
+            cut[name] = self._connection.execute(
+                f"SELECT count(*), coalesce(sum(crc), 0) {condition}", (first,)
+            ).fetchone()
+            self._connection.execute(f"DELETE {condition}", (first,))
+        return Stretch(cut["steps"][0], cut["curves"][0], cut["steps"][1] + cut["curves"][1])
+
+    def _begin_generation_at(self, step: int) -> None:
+        """Let readers know that rows were cut: what they read before may not fit what they read next."""
+        query = "SELECT coalesce(max(CAST(value AS INTEGER)), 0) FROM meta WHERE key = ?"
+        newest: int = self._connection.execute(query, (rows.GENERATION,)).fetchone()[0]
+        row = META.sealed((self._next_number("meta"), step, rows.GENERATION, str(newest + 1)))
+        self._connection.execute(META.insert_sql, row)
+
+    def _counted_anew(self, long: Stretch) -> dict[str, int]:
+        """Give the tally of the short tables as they are now, and of the two long ones as ``long`` says."""
+        tally = dict(_NEW_TALLY) | {"steps": long.steps, "curves": long.curves}
+        tally["checksums"] = long.checksums
+        for table in COUNTED:
+            if table != STEPS:
+                query = f"SELECT count(*), coalesce(sum(crc), 0) FROM {table.name}"
+                tally[table.name], checksums = self._connection.execute(query).fetchone()
+                tally["checksums"] += checksums
         return tally
 
     def close(self) -> None:
@@ -202,25 +247,30 @@ class Ledger:
 
     def _open(self, meta: Mapping[str, str | float]) -> sqlite3.Connection:
         fresh = self._fresh()
+        verified = Stretch()
         if not fresh:
-            with LedgerReader(self.path) as reader:
-                reader.verify()
+            self._all, verified = _verify(self.path)
         with self._naming_failures():
             connection = sqlite3.connect(
                 self.path, timeout=30.0, isolation_level=None, check_same_thread=False
             )
             try:
                 self._connection = connection
+                guard(connection)
                 if fresh:
                     self._create()
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
+                self._choose_journal()
                 self._inode = self.path.stat().st_ino
                 row = connection.execute(TALLY.select_sql).fetchone()
                 self._tally = dict(zip(TALLY.columns[1:], row[1:-1], strict=True))
                 self._block = self._unpacked_steps()
                 with _Transaction(connection):
                     self._add_meta(meta)
+                    connection.execute(
+                        VERIFIED.create_sql.replace("TABLE", "TABLE IF NOT EXISTS", 1)
+                    )
+                    self._write_verified(verified)
+                self._verified, self._soon_verified = verified, self._all
             except BaseException:
                 connection.close()
                 raise
@@ -229,11 +279,32 @@ class Ledger:
     def _fresh(self) -> bool:
         """Whether there is nothing yet; a pipe or a device in its place would hang SQLite for ever."""
         with self._naming_failures():
+            refuse_odd_companions(self.path)
             if not self.path.exists():
                 return True
             if not self.path.is_file():
                 raise OSError(errno.EINVAL, "it is not a regular file")
             return self.path.stat().st_size == 0
+
+    def _choose_journal(self) -> None:
+        """Every transaction survives a power cut; on a network share, also two computers at once."""
+        run = self._connection.execute
+        kind = network_file_system(self.path.parent)
+        if kind:
+            # Exclusive until then: the shared memory of a log that a copied run may have cannot be used here.
+            run("PRAGMA locking_mode = EXCLUSIVE")
+            run("PRAGMA journal_mode = DELETE")
+            run("PRAGMA locking_mode = NORMAL")
+            run("SELECT count(*) FROM tally").fetchone()  # the mode changes with the next access
+            self.notice = (
+                f"The run folder lies on a network share ({kind}): its ledger is written with a rollback "
+                "journal, which is slower than on a local disk but as safe."
+            )
+        else:
+            run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA fullfsync = ON")  # macOS: past the cache of the drive; elsewhere nothing
+        run("PRAGMA checkpoint_fullfsync = ON")
 
     def _create(self) -> None:
         with _Transaction(self._connection):
@@ -267,9 +338,11 @@ class Ledger:
 
     def _unpacked_steps(self) -> list[StepRecord]:
         """The newest batches that no full row of ``curves`` covers yet."""
-        start = self._connection.execute("SELECT max(first_step + rows) FROM curves").fetchone()[0]
+        newest = self._connection.execute(
+            "SELECT first_step + rows FROM curves ORDER BY first_step DESC LIMIT 1"
+        ).fetchone()
         found = self._connection.execute(
-            f"{STEPS.select_sql} WHERE step >= ? ORDER BY step", (start or 0,)
+            f"{STEPS.select_sql} WHERE step >= ? ORDER BY step", newest or (0,)
         )
         return [STEP_ROWS.record(row) for row in found]
 
@@ -318,14 +391,22 @@ class Ledger:
         with _Transaction(self._connection):
             sealed = [STEPS.sealed(STEP_ROWS.row(record)) for record in batches]
             self._connection.executemany(STEPS.insert_sql, sealed)
-            _count(tally, STEPS.name, sealed)
+            curves: list[Row] = []
             while len(block) >= rows.CURVE_BLOCK:
-                _count(tally, "curves", [self._write_block(block[: rows.CURVE_BLOCK])])
+                curves.append(self._write_block(block[: rows.CURVE_BLOCK]))
                 del block[: rows.CURVE_BLOCK]
+            added = _count(tally, STEPS.name, sealed) + _count(tally, "curves", curves)
+            everything = self._all + Stretch(len(sealed), len(curves), added)
+            due = everything.steps - self._soon_verified.steps >= RECHECKED
+            if due:
+                self._write_verified(self._soon_verified)
             for entry in group:
                 if not isinstance(entry, StepRecord):
                     self._write_other(entry, tally)
             self._write_tally(tally)
+        if due:
+            self._verified, self._soon_verified = self._soon_verified, everything
+        self._all = everything
         self._tally = tally
         self._block = block
 
@@ -362,6 +443,10 @@ class Ledger:
         row = TALLY.sealed((1, *(counts[name] for name in TALLY.columns[1:])))
         self._connection.execute(TALLY.insert_sql.replace("INSERT", "INSERT OR REPLACE", 1), row)
 
+    def _write_verified(self, stretch: Stretch) -> None:
+        row = VERIFIED.sealed((1, stretch.steps, stretch.curves, stretch.checksums))
+        self._connection.execute(VERIFIED.insert_sql.replace("INSERT", "INSERT OR REPLACE", 1), row)
+
     def _closed(self) -> LedgerError:
         return LedgerError(
             "The ledger is closed", subject=str(self.path), hint="Open the run again to go on."
@@ -383,10 +468,23 @@ class Ledger:
             raise FileNotFoundError(f"another file is now at {os.fspath(self.path)}")
 
 
-def _count(tally: dict[str, int], table: str, sealed: list[Row]) -> None:
-    """Add rows, checksum last, to a tally."""
+def _count(tally: dict[str, int], table: str, sealed: list[Row]) -> int:
+    """Add rows, checksum last, to a tally; give the sum of their checksums."""
+    checksums: int = sum(row[-1] for row in sealed)
     tally[table] += len(sealed)
-    tally["checksums"] += sum(row[-1] for row in sealed)
+    tally["checksums"] += checksums
+    return checksums
+
+
+def _verify(path: Path) -> tuple[Stretch, Stretch]:
+    """Verify what can have changed; give what is known to be whole, and that without the newest batches."""
+    with LedgerReader(path) as reader:
+        known = reader.verified()
+        if known.steps:
+            with contextlib.suppress(LedgerError):
+                return reader.verify_since(known, RECHECKED)
+            # What is wrong may be the mark alone: only all of the ledger can tell.
+        return reader.verify(RECHECKED)
 
 
 class _Transaction:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from signscope import schema as rows
-from signscope.errors import LedgerError
+from signscope.connection import damaged, error_name, open_for_reading, unreadable
+from signscope.errors import LedgerCutError, LedgerError
 from signscope.records import (
     LARGE_GRAD_NORM,
     EpochRecord,
@@ -34,21 +36,27 @@ from signscope.schema import (
     EVALUATIONS,
     EVENT_ROWS,
     EVENTS,
+    GENERATION,
     META,
     OUTCOMES,
     STEP_ROWS,
     STEPS,
     TALLY,
+    VERIFIED,
     Columns,
     Row,
+    Stretch,
     Table,
     columns_of,
     unpack,
 )
 from signscope.tally import OutcomeCounts
 
+T = TypeVar("T")
+
 _CHUNK = 20_000  # rows fetched at once: large enough to be quick, small enough to show progress
 _BLOCKS_AT_ONCE = 64
+_LAST = 1 << 62  # above every step
 _OUTCOME_CODES = {outcome.value: code for code, outcome in enumerate(OUTCOMES)}
 
 
@@ -71,8 +79,44 @@ _COUNTS_SQL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a ledger was read: the first batch that was not, and the generation that was read."""
+
+    step: int = 0
+    generation: int = 0
+
+
+START = Place()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new in a ledger: see :meth:`LedgerReader.since`."""
+
+    cut: bool  # whether batches that were read before are gone
+    kept: int  # batches before this one are still as they were read; forget the others
+    steps: tuple[StepRecord, ...]  # from ``kept`` on
+    place: Place  # to ask from the next time
+
+
+def until_uncut(read: Callable[[], T], tries: int = 10) -> T:
+    """Give what ``read`` gives, calling it anew when rows were cut under it.
+
+    Raises:
+        LedgerCutError: That happened ``tries`` times; a run is resumed by hand, so something is wrong.
+    """
+    for _ in range(tries - 1):
+        with contextlib.suppress(LedgerCutError):
+            return read()
+    return read()
+
+
 class LedgerReader:
     """A ledger opened for reading only; a context manager.
+
+    Reading in pieces (iter_steps, columns, curves) raises LedgerCutError when the run is resumed from an
+    earlier batch meanwhile; see :func:`until_uncut`.
 
     Args:
         path: The ledger file.
@@ -83,13 +127,7 @@ class LedgerReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = _connect(path)
-        try:
-            with self._reading():
-                self._check_format()
-        except BaseException:
-            self._connection.close()
-            raise
+        self._connection = open_for_reading(path)
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +156,7 @@ class LedgerReader:
         Counted by SQLite without checking each row's checksum; :meth:`verify` does that.
         """
         with self._reading():
-            first, end = (0, 1 << 62) if epoch is None else self._epoch_range(epoch)
+            first, end = (0, _LAST) if epoch is None else self._epoch_range(epoch)
             found = self._connection.execute(_COUNTS_SQL, (first, end)).fetchone()
             return OutcomeCounts(**dict(zip(_COUNTED_SQL, map(int, found), strict=True)))
 
@@ -164,9 +202,11 @@ class LedgerReader:
         if unknown or not names:
             raise ValueError(f"no such columns: {sorted(unknown)}")
         query = f"SELECT step, {', '.join(names)} FROM steps WHERE step >= ? ORDER BY step LIMIT {chunk:d}"
+        generation = self.generation()
         while True:
             with self._reading():
                 found = self._connection.execute(query, (start,)).fetchall()
+                self._check_uncut(generation)
                 if not found:
                     return
                 start = found[-1][0] + 1
@@ -183,8 +223,9 @@ class LedgerReader:
         Types as in ``signscope.schema.DTYPES``; checksums are checked. Ends with an error
         when fewer steps were found than the ledger counted at the start.
         """
-        with self._reading():
+        with self.snapshot(), self._reading():
             expected = self._tally()["steps"]
+            generation = self.generation()
         found = 0
         position = -1
         while blocks := self._blocks_after(position):
@@ -194,11 +235,13 @@ class LedgerReader:
                 name: np.concatenate([part[name] for part in parts]) for name in DTYPES
             }
             found += len(joined["step"])
+            self._check_uncut(generation)
             yield joined
         after = position + rows.CURVE_BLOCK if position >= 0 else 0
         for records in self.iter_steps(after):
             found += len(records)
             yield columns_of(records)
+        self._check_uncut(generation)
         if found < expected:
             raise self._damaged(f"{expected - found} of its steps are missing")
 
@@ -223,6 +266,29 @@ class LedgerReader:
         with self._reading():
             return [EVENT_ROWS.record(row) for row in self._all(EVENTS)]
 
+    def generation(self) -> int:
+        """How often rows were cut; what was read before and after another number may not fit together."""
+        cuts = self._cuts()
+        return cuts[-1][1] if cuts else 0
+
+    def since(self, place: Place = START, most: int = _CHUNK) -> News:
+        """Give what came after ``place``: the next batches, at most ``most``, and from where on rows were cut.
+
+        Ask again with the ``place`` of the answer. Nothing new is an answer without ``steps``.
+
+        Raises:
+            LedgerError: A row is not what was written.
+        """
+        with self.snapshot(), self._reading():
+            cuts = self._cuts()
+            kept = min([place.step, *(step for step, number in cuts if number > place.generation)])
+            query = f"{STEPS.select_sql} WHERE step >= ? ORDER BY step LIMIT {most:d}"
+            found = self._connection.execute(query, (kept,)).fetchall()
+            steps = tuple(STEP_ROWS.record(self._intact(STEPS, row)) for row in found)
+        end = steps[-1].step + 1 if steps else kept
+        generation = cuts[-1][1] if cuts else 0
+        return News(kept < place.step, kept, steps, Place(end, generation))
+
     def meta(self) -> dict[str, str]:
         """Give what the writer was told about the run, the latest value of each key."""
         return self.meta_stretches()[-1][2]
@@ -230,56 +296,98 @@ class LedgerReader:
     def meta_stretches(self) -> list[tuple[int, int, dict[str, str]]]:
         """Give the stretches of batches (first, last, facts) in which those facts did not change."""
         with self._reading():
-            found = self._all(META)
+            found = [row for row in self._all(META) if row[2] != GENERATION]
         starts = sorted({0, *(row[1] for row in found)})
-        ends = [start - 1 for start in starts[1:]] + [1 << 62]
+        ends = [start - 1 for start in starts[1:]] + [_LAST]
         return [
             (first, last, {row[2]: row[3] for row in found if row[1] <= first})
             for first, last in zip(starts, ends, strict=True)
         ]
 
-    def verify(self) -> None:
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let everything that is read within see one moment of a ledger that may be growing.
+
+        For reads that must agree with one another. On a network share it holds up the writer.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
+        with self._reading():
+            self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+
+    def verify(self, recheck: int = 0) -> tuple[Stretch, Stretch]:
         """Read everything and compare it with its checksums (some 100,000 rows a second).
+
+        Gives what :meth:`verify_since` gives.
 
         Raises:
             LedgerError: A byte is not what was written, or rows have vanished.
         """
-        with self._reading():
-            self._connection.execute("BEGIN")  # one moment of a file that may be growing
-            try:
+        with self.snapshot():
+            with self._reading():
                 verdict = self._value("PRAGMA quick_check(1)")
-                if verdict != "ok":
-                    raise self._damaged(str(verdict)[:200])
-                tally = self._tally()
-                found = {table.name: self._count_intact(table) for table in COUNTED}
-                found["curves"] = self._count_blocks()
-                for name, (count, _checksums) in found.items():
-                    if count != tally[name]:
-                        raise self._damaged(f"{name} has {count} rows, {tally[name]} were written")
-                if sum(checksums for _count, checksums in found.values()) != tally["checksums"]:
-                    raise self._damaged("some of its rows are of another ledger or another time")
-            finally:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.execute("ROLLBACK")
+            if verdict != "ok":
+                raise self._damaged(str(verdict)[:200])
+            return self.verify_since(Stretch(), recheck)
 
-    def _check_format(self) -> None:
-        if self._value("PRAGMA application_id") != rows.APPLICATION_ID:
-            raise LedgerError(
-                "This file is not a ledger of SignScope",
-                subject=str(self.path),
-                hint="Choose a run folder that SignScope made.",
-            )
-        version = self._value("PRAGMA user_version")
-        if version != rows.SCHEMA_VERSION:
-            raise LedgerError(
-                f"The ledger has format {version}, this program reads format {rows.SCHEMA_VERSION}",
-                subject=str(self.path),
-                hint="Open it with the version of SignScope that made it.",
-            )
+    def verified(self) -> Stretch:
+        """Give what the writer left as known to be whole; nothing where that is not certain."""
+        with self._reading():
+            if not self._value("SELECT count(*) FROM sqlite_master WHERE name = 'verified'"):
+                return Stretch()
+            row = self._connection.execute(VERIFIED.select_sql).fetchone()
+        return Stretch(*row[1:-1]) if row is not None and VERIFIED.intact(row) else Stretch()
+
+    def verify_since(self, known: Stretch, recheck: int) -> tuple[Stretch, Stretch]:
+        """Read everything but the rows of ``known``, whose sum of checksums stands for them.
+
+        Gives what is known now: all of it, and all but the newest ``recheck`` batches.
+
+        Raises:
+            LedgerError: A byte is not what was written, rows have vanished, or ``known`` is not of this
+                ledger.
+        """
+        with self.snapshot(), self._reading():
+            tally = self._tally()
+            short = {table.name: self._count_intact(table) for table in COUNTED if table != STEPS}
+            end = Stretch(tally["steps"], tally["curves"])
+            middle_step = max(known.steps, end.steps - recheck)
+            middle = Stretch(middle_step, max(known.curves, middle_step // rows.CURVE_BLOCK))
+            older = known + self._stretch(known, middle)
+            found = older + self._stretch(middle, None)
+            counts = {name: count for name, (count, _) in short.items()}
+            for name, count in (counts | {"steps": found.steps, "curves": found.curves}).items():
+                if count != tally[name]:
+                    raise self._damaged(f"{name} has {count} rows, {tally[name]} were written")
+            if found.checksums + sum(sums for _, sums in short.values()) != tally["checksums"]:
+                raise self._damaged("some of its rows are of another ledger or another time")
+            return found, older
 
     def _value(self, query: str, arguments: tuple[Any, ...] = ()) -> Any:
         row = self._connection.execute(query, arguments).fetchone()
         return None if row is None else row[0]
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """(batch from which on rows were cut, generation that began with it), in the order they happened."""
+        with self._reading():
+            found = self._connection.execute(
+                f"{META.select_sql} WHERE key = ? ORDER BY id", (GENERATION,)
+            )
+            return [(row[1], int(row[3])) for row in (self._intact(META, row) for row in found)]
+
+    def _check_uncut(self, generation: int) -> None:
+        if self.generation() != generation:
+            raise LedgerCutError(
+                "The run went on from an earlier batch while its ledger was read",
+                subject=str(self.path),
+                hint="Read it again.",
+            )
 
     def _tally(self) -> dict[str, int]:
         row = self._connection.execute(TALLY.select_sql).fetchone()
@@ -300,22 +408,25 @@ class LedgerReader:
 
     def _step_rows(self, first: int, last: int | None) -> Iterator[list[Row]]:
         query = f"{STEPS.select_sql} WHERE step >= ? AND step <= ? ORDER BY step LIMIT {_CHUNK}"
-        end = (1 << 62) if last is None else last
+        end = _LAST if last is None else last
+        generation = self.generation()
         while first <= end:
             with self._reading():
                 found = self._connection.execute(query, (first, end)).fetchall()
                 chunk = [self._intact(STEPS, row) for row in found]
+            self._check_uncut(generation)
             if not chunk:
                 return
             first = chunk[-1][0] + 1
             yield chunk
 
-    def _blocks_after(self, position: int) -> list[tuple[int, int, bytes]]:
+    def _blocks_after(self, position: int, end: int = _LAST) -> list[tuple[int, int, bytes]]:
         with self._reading():
             found = self._connection.execute(
-                "SELECT first_step, rows, data, crc FROM curves WHERE first_step > ? "
+                "SELECT first_step, rows, data, crc FROM curves "
+                "WHERE first_step > ? AND first_step < ? "
                 f"ORDER BY first_step LIMIT {_BLOCKS_AT_ONCE}",
-                (position,),
+                (position, end),
             ).fetchall()
             for first, count, data, crc in found:
                 if rows.block_checksum(first, count, data) != crc:
@@ -331,14 +442,22 @@ class LedgerReader:
             count += 1
         return count, checksums
 
-    def _count_blocks(self) -> tuple[int, int]:
+    def _stretch(self, start: Stretch, end: Stretch | None) -> Stretch:
+        """Count the rows from ``start`` to before ``end`` with their checksums, each compared with its row."""
+        last_step = _LAST if end is None else end.steps
+        last_block_step = _LAST if end is None else end.curves * rows.CURVE_BLOCK
         count = checksums = 0
-        position = -1
-        while blocks := self._blocks_after(position):
-            position = blocks[-1][0]
-            count += len(blocks)
-            checksums += sum(rows.block_checksum(*block) for block in blocks)
-        return count, checksums
+        query = f"{STEPS.select_sql} WHERE step >= ? AND step < ? ORDER BY step"
+        for row in self._connection.execute(query, (start.steps, last_step)):
+            checksums += self._intact(STEPS, row)[-1]
+            count += 1
+        blocks = 0
+        position = start.curves * rows.CURVE_BLOCK - 1
+        while found := self._blocks_after(position, last_block_step):
+            position = found[-1][0]
+            blocks += len(found)
+            checksums += sum(rows.block_checksum(*block) for block in found)
+        return Stretch(count, blocks, checksums)
 
     def _epoch_range(self, epoch: int) -> tuple[int, int]:
         """Steps [first, end) of an epoch. Epochs only ever rise, so both ends are found by halving."""
@@ -357,11 +476,7 @@ class LedgerReader:
         return low
 
     def _damaged(self, why: str) -> LedgerError:
-        return LedgerError(
-            f"The ledger is damaged: {why}",
-            subject=str(self.path),
-            hint="Restore it from a backup, or start the run anew. Its checkpoints can still be used.",
-        )
+        return damaged(self.path, why)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -370,73 +485,16 @@ class LedgerReader:
         except LedgerError:
             raise
         except sqlite3.OperationalError as error:
-            if _name(error) in ("SQLITE_BUSY", "SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_LOCKED"):
-                raise _unreadable(self.path, error) from error
+            if error_name(error) in (
+                "SQLITE_BUSY",
+                "SQLITE_CANTOPEN",
+                "SQLITE_IOERR",
+                "SQLITE_LOCKED",
+            ):
+                raise unreadable(self.path, error) from error
             raise self._damaged(str(error)) from error
         except (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError) as error:
             raise self._damaged(str(error)) from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    if not path.is_file():
-        raise LedgerError(
-            "The run has no ledger",
-            subject=str(path),
-            hint="Choose a run that has trained at least one batch, or look for the moved file.",
-        )
-    address = path.resolve().as_uri()
-    try:
-        connection = _open_whole(address)
-    except sqlite3.Error as error:
-        # A ledger that still has its WAL beside it needs a shared-memory file, which a folder that
-        # is read-only (a disc, another person's) cannot get; without a WAL the file can be read as is.
-        wal = path.with_name(path.name + "-wal")
-        if _name(error) not in ("SQLITE_CANTOPEN", "SQLITE_READONLY_CANTINIT") or wal.exists():
-            raise _unreadable(path, error) from error
-        try:
-            connection = _open(f"{address}?mode=ro&immutable=1")
-        except sqlite3.Error as again:
-            raise _unreadable(path, again) from again
-    return connection
-
-
-def _open_whole(address: str) -> sqlite3.Connection:
-    """Open for reading, after letting SQLite undo what a killed process left half-written.
-
-    A ledger changes between WAL and plain file when a run begins and ends; killed in that moment, it
-    has a rollback journal beside it, which SQLite plays back for the first who may write.
-    """
-    try:
-        return _open(f"{address}?mode=ro")
-    except sqlite3.OperationalError as error:
-        if _name(error) != "SQLITE_READONLY_ROLLBACK":
-            raise
-    _open(f"{address}?mode=rw").close()
-    return _open(f"{address}?mode=ro")
-
-
-def _open(address: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        address, uri=True, timeout=10.0, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.execute("PRAGMA schema_version").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _name(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", "")
-
-
-def _unreadable(path: Path, error: sqlite3.Error) -> LedgerError:
-    return LedgerError(
-        f"The ledger cannot be read ({error})",
-        subject=str(path),
-        hint="Check that the file is whole, that you may read it, and that its disk is there.",
-    )
 
 
 def _as_column(name: str, values: tuple[Any, ...]) -> Any:

@@ -235,6 +235,12 @@ TALLY = Table("tally", ("id", *COUNTED_NAMES, "checksums"))
 """One row: how many rows each table has, so that rows that vanish are missed, and the sum of their
 checksums, so that a sound row of another ledger (or of an earlier state of this one) is no match."""
 
+VERIFIED = Table("verified", ("id", "steps", "curves", "checksums"))
+"""One row: see Stretch. Earlier versions of the program neither make nor mind it."""
+
+GENERATION = "generation"
+"""Key in ``meta``: how often rows were cut, from the batch on from which they were. See LedgerReader.since."""
+
 CURVES_SQL = (
     "CREATE TABLE curves (first_step INTEGER PRIMARY KEY, rows INTEGER NOT NULL, "
     "data BLOB NOT NULL, crc INTEGER NOT NULL)"
@@ -267,6 +273,33 @@ def evaluation_of(row: Row) -> tuple[int, Evaluation]:
         sentences=row[7],
         duration_s=_number(row[10]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The first ``steps`` rows of steps and ``curves`` rows of curves, and the sum of their checksums.
+
+    The table ``verified`` keeps one whose rows were all read back and found whole, or were written long
+    enough ago: it stands for them when a run is resumed.
+    """
+
+    steps: int = 0
+    curves: int = 0
+    checksums: int = 0
+
+    def __add__(self, other: Stretch) -> Stretch:
+        return Stretch(
+            self.steps + other.steps,
+            self.curves + other.curves,
+            self.checksums + other.checksums,
+        )
+
+    def __sub__(self, other: Stretch) -> Stretch:
+        return Stretch(
+            self.steps - other.steps,
+            self.curves - other.curves,
+            self.checksums - other.checksums,
+        )
 
 
 # ---------------------------------------------------------------- columns of a step

@@ -1,20 +1,25 @@
 import dataclasses
 import math
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from signscope.errors import LedgerError
+from signscope.errors import LedgerCutError, LedgerError
 from signscope.invariants import broken_invariants
 from signscope.ledger import Ledger, LedgerReader
+from signscope.reader import _CHUNK as STEP_CHUNK
+from signscope.reader import Place, until_uncut
 from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
-from signscope.schema import CURVE_BLOCK, DTYPES, OUTCOMES, STEP_COLUMNS, STEPS
+from signscope.schema import CURVE_BLOCK, DTYPES, OUTCOMES, STEP_COLUMNS, STEPS, Stretch, Table
 from signscope.tally import OutcomeCounts
 from tests.unit.made_records import (
     MAX_NORM,
@@ -546,3 +551,321 @@ def test_the_record_gives_the_columns_that_ledgers_have_had_since_format_1() -> 
         ("clipped", "u1"),
     ]
     assert set(STEP_COLUMNS) == {field.name for field in dataclasses.fields(StepRecord)}
+
+
+def resumed_from(path: Path, step: int, *, until: int) -> None:
+    """Go on with a ledger from ``step``, as a resumed run does."""
+    with Ledger(path, META) as ledger:
+        ledger.truncate_from(step, step // 10 + 1)
+        for number in range(step, until):
+            ledger.append(make_step(number, loss=1.0))
+
+
+def test_a_ledger_that_is_cut_while_it_is_read_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(3000)])
+    with LedgerReader(path) as reader:
+        pieces = reader.columns(["loss"], chunk=100)
+        next(pieces)
+        resumed_from(path, 50, until=60)
+        with pytest.raises(LedgerCutError, match="went on from an earlier batch"):
+            list(pieces)
+        curves = reader.curves()
+        next(curves)
+        resumed_from(path, 20, until=30)
+        with pytest.raises(LedgerCutError):
+            list(curves)
+        assert len(reader.steps()) == 30
+        reader.verify()
+
+
+def test_cut_and_regrown_rows_are_not_mixed_with_those_read_before(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = [make_step(step) for step in range(2 * STEP_CHUNK)]
+    write(path, steps)
+    reads: list[int] = []
+    with LedgerReader(path) as reader:
+
+        def read() -> list[StepRecord]:
+            reads.append(0)
+            chunks = reader.iter_steps()
+            found = list(next(chunks))
+            if len(reads) == 1:
+                resumed_from(path, STEP_CHUNK // 2, until=STEP_CHUNK + 10)
+            for chunk in chunks:
+                found += chunk
+            return found
+
+        found = until_uncut(read)
+    assert len(reads) == 2
+    assert [record.loss for record in found[STEP_CHUNK // 2 :]] == [1.0] * (STEP_CHUNK // 2 + 10)
+
+
+def test_resuming_at_the_end_of_a_ledger_makes_nobody_start_over(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(10)])
+    with LedgerReader(path) as reader:
+        before = reader.generation()
+        resumed_from(path, 10, until=12)
+        assert reader.generation() == before
+
+
+def test_a_reader_is_told_what_is_new_and_from_where_on_rows_were_cut(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(30)])
+    with LedgerReader(path) as reader:
+        news = reader.since(most=20)
+        assert (news.cut, news.kept, len(news.steps)) == (False, 0, 20)
+        news = reader.since(news.place)
+        assert (news.cut, [record.step for record in news.steps]) == (False, list(range(20, 30)))
+        again = reader.since(news.place)
+        assert (again.cut, again.steps, again.place) == (False, (), news.place)
+        resumed_from(path, 25, until=28)
+        resumed_from(path, 22, until=40)
+        resumed_from(path, 33, until=34)
+        cut = reader.since(news.place)
+        assert (cut.cut, cut.kept) == (True, 22)
+        assert [record.step for record in cut.steps] == list(range(22, 34))
+        assert not reader.since(cut.place).cut
+        assert reader.since(news.place) == cut
+        # Who had not come as far as the cut loses nothing.
+        early = reader.since(Place(5, news.place.generation))
+        assert (early.cut, early.kept) == (False, 5)
+        assert reader.meta() == {"policy": "clip", "max_norm": "1.0"}
+
+
+def append_long(ledger: Ledger, start: int = 0) -> None:
+    """Batches ``start`` to 9000, group by group as in a run, and the first epoch."""
+    steps = [make_step(step, batches_per_epoch=1000) for step in range(9000)]
+    for record in steps[start:]:
+        ledger.append(record)
+        if record.step % 500 == 0:
+            ledger.flush()
+    if start < 1000:
+        ledger.append_epoch(make_epoch(1, steps))
+
+
+def write_long(path: Path) -> Stretch:
+    """Write a ledger that is several times as long as what is read back at each resume."""
+    with Ledger(path, META) as ledger:
+        append_long(ledger)
+    with LedgerReader(path) as reader:
+        known = reader.verified()
+        assert 3000 < known.steps <= 7000
+        assert known.curves > 1
+        return known
+
+
+def test_rows_verified_long_ago_are_not_read_again_but_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signscope.ledger.RECHECKED", 2000)
+    path = tmp_path / "ledger.sqlite"
+    known = write_long(path)
+    read: list[int] = []
+    intact = Table.intact
+
+    def noted(self: Table, row: tuple[Any, ...]) -> bool:
+        if self.name == "steps":
+            read.append(row[0])
+        return intact(self, row)
+
+    monkeypatch.setattr(Table, "intact", noted)
+    with Ledger(path, META):
+        pass
+    assert set(read) == set(range(known.steps, 9000))
+    with LedgerReader(path) as reader:
+        reader.verify()
+    assert set(read) == set(range(9000))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE steps SET loss = 1.5 WHERE step = 8000",
+        "DELETE FROM steps WHERE step = 7500",
+        "UPDATE steps SET (loss, crc) = (SELECT loss, crc FROM steps WHERE step = 1) WHERE step = 8999",
+        "UPDATE curves SET data = zeroblob(length(data)) WHERE first_step = 7168",
+        "DELETE FROM curves WHERE first_step = 7168",
+        "UPDATE tally SET checksums = checksums + 1",
+        "UPDATE epochs SET applied = 3 WHERE epoch = 1",
+        "UPDATE meta SET value = '2.0' WHERE key = 'max_norm'",
+    ],
+)
+def test_whatever_a_resume_depends_on_is_verified_in_a_long_ledger_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr("signscope.ledger.RECHECKED", 2000)
+    path = tmp_path / "ledger.sqlite"
+    write_long(path)
+    changed(path, statement)
+    with pytest.raises(LedgerError, match="damaged"):
+        Ledger(path, META)
+
+
+def changed(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE verified SET steps = steps + 1",
+        "UPDATE verified SET checksums = 7, crc = 0",
+        "DELETE FROM verified",
+        "DROP TABLE verified",
+    ],
+)
+def test_a_mark_of_what_was_verified_that_is_wrong_only_costs_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr("signscope.ledger.RECHECKED", 2000)
+    path = tmp_path / "ledger.sqlite"
+    write_long(path)
+    changed(path, statement)
+    changed_early = tmp_path / "early.sqlite"
+    shutil.copy(path, changed_early)
+    changed(changed_early, "UPDATE steps SET loss = 1.5 WHERE step = 3")
+    with pytest.raises(LedgerError, match="row 3 of steps"):
+        Ledger(changed_early, META)
+    with Ledger(path, META):
+        pass
+    with LedgerReader(path) as reader:
+        assert 0 < reader.verified().steps <= 7000
+
+
+@pytest.mark.parametrize("cut", [0, 500, 4096, 6000, 8500, 9000])
+def test_what_was_verified_stays_true_when_rows_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    monkeypatch.setattr("signscope.ledger.RECHECKED", 2000)
+    path = tmp_path / "ledger.sqlite"
+    write_long(path)
+    for _ in range(2):
+        with Ledger(path, META) as ledger:
+            ledger.truncate_from(cut, cut // 1000 + 1)
+            append_long(ledger, cut)
+        with LedgerReader(path) as reader:
+            known = reader.verified()
+            assert known.steps <= 9000
+            reader.verify_since(known, 0)
+            reader.verify()
+
+
+FOREIGN = [
+    (
+        "CREATE TRIGGER greedy AFTER INSERT ON steps BEGIN INSERT INTO meta "
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n, n, n, n, n FROM c; END",
+        "trigger.*greedy",
+    ),
+    (
+        "CREATE VIEW endless AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) "
+        "SELECT n FROM c",
+        "view.*endless",
+    ),
+    ("CREATE INDEX by_loss ON steps (loss)", "index.*by_loss"),
+    ("CREATE TABLE extra (x)", "table.*extra"),
+    ("ALTER TABLE events ADD COLUMN more TEXT DEFAULT 'x'", "table.*events"),
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("statement", "named"), FOREIGN)
+def test_a_ledger_with_a_trigger_or_a_view_is_refused_by_name(
+    tmp_path: Path, statement: str, named: str
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(5)])
+    changed(path, statement)
+    for open_it in (LedgerReader, Ledger):
+        with pytest.raises(LedgerError, match=f"did not make.*{named.split('.*')[1]}") as caught:
+            open_it(path)
+        assert re.search(named, str(caught.value))
+
+
+@pytest.mark.timeout(20)
+def test_a_view_in_the_place_of_a_table_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(5)])
+    changed(path, "DROP TABLE steps")
+    changed(
+        path,
+        "CREATE VIEW steps AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) "
+        "SELECT n AS step FROM c",
+    )
+    with pytest.raises(LedgerError, match="view that SignScope did not make"):
+        LedgerReader(path)
+
+
+def test_a_trigger_made_while_a_run_trains_does_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    ledger = Ledger(path, META)
+    ledger.append(make_step(0))
+    ledger.flush()
+    changed(
+        path, "CREATE TRIGGER sly AFTER INSERT ON steps BEGIN DELETE FROM steps WHERE step = 0; END"
+    )
+    ledger.append(make_step(1))
+    with pytest.raises(LedgerError, match="not authorized"):
+        ledger.flush()
+    with pytest.raises(LedgerError):
+        ledger.close()
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT count(*) FROM steps").fetchone() == (1,)
+    connection.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_pipe_or_a_link_beside_a_ledger_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(0)])
+    beside = tmp_path / f"ledger.sqlite{suffix}"
+    os.mkfifo(beside)
+    for open_it in (LedgerReader, Ledger):
+        with pytest.raises(LedgerError, match=f"sqlite{suffix}"):
+            open_it(path)
+    beside.unlink()
+    beside.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LedgerError, match=f"sqlite{suffix}"):
+        LedgerReader(path)
+
+
+def setting(ledger: Ledger, name: str) -> Any:
+    return ledger._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def test_every_transaction_is_synced_before_it_counts_as_written(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "ledger.sqlite", META) as ledger:
+        assert setting(ledger, "synchronous") == 2, "FULL: a power cut loses nothing that was told"
+        assert setting(ledger, "fullfsync") == 1, (
+            "macOS' fsync alone leaves it in the drive's cache"
+        )
+        assert setting(ledger, "checkpoint_fullfsync") == 1
+        assert setting(ledger, "journal_mode") == "wal"
+        assert ledger.notice == ""
+
+
+def test_a_ledger_on_a_network_share_has_a_rollback_journal_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(0)])
+    monkeypatch.setattr("signscope.ledger.network_file_system", lambda path: "nfs4")
+    with Ledger(path, META) as ledger:
+        assert setting(ledger, "journal_mode") == "delete"
+        assert setting(ledger, "synchronous") == 2
+        assert "nfs4" in ledger.notice
+        ledger.append(make_step(1))
+        ledger.flush()
+        assert not (tmp_path / "ledger.sqlite-wal").exists()
+        assert not (tmp_path / "ledger.sqlite-shm").exists()
+        with LedgerReader(path) as reader:  # nothing holds the file against readers
+            assert reader.step_count() == 2
+        ledger.append(make_step(2))
+    with LedgerReader(path) as reader:
+        reader.verify()
+        assert reader.step_count() == 3
