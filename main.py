@@ -288,6 +288,24 @@ def export(
     return 0
 
 
+@commands.command
+def verify(run: Positional[Path]) -> int:
+    """Read everything that a run consists of and compare it with its checksums; ends with 2 if something is wrong.
+
+    Args:
+        run: Run folder, or its name in the runs folder.
+    """
+    from core.training.verify import verify_run
+
+    sound = True
+    for part in verify_run(_named_folder(run)):
+        sound = sound and not part.problems
+        print(f"{part.name}: {part.found if not part.problems else 'NOT as it was written'}")
+        for problem in part.problems:
+            print(f"    {problem}")
+    return 0 if sound else 2
+
+
 def _make_demo_corpus_of(config: RunConfig) -> None:
     """Make the demo corpus with a bar where it is asked for and missing."""
     from core.config import DEMO_CORPUS
@@ -301,12 +319,17 @@ def _make_demo_corpus_of(config: RunConfig) -> None:
 
 
 def _run_folder(run: Path) -> Path:
-    """The run folder meant by a path or by its name in the runs folder."""
-    from core.paths import runs_dir
+    """The run folder meant by a path or by its name in the runs folder; raises RunFolderError when it is none."""
     from signscope.folder import RunFolder
 
+    return RunFolder.open(_named_folder(run)).path
+
+
+def _named_folder(run: Path) -> Path:
+    from core.paths import runs_dir
+
     named = runs_dir() / run
-    return RunFolder.open(named if not run.exists() and named.exists() else run).path
+    return named if not run.exists() and named.exists() else run
 
 
 def _settings(

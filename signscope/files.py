@@ -15,8 +15,11 @@ import time
 from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
+_MACOS = sys.platform == "darwin"
+_WINDOWS = os.name == "nt"
+_F_FULLFSYNC = 51  # of macOS' fcntl.h; Python has the name there only
 _RENAME_TRIES = 40
 _RENAME_WAIT_S = 0.05
 _PIECE = 1 << 20
@@ -27,19 +30,19 @@ def sync_file(descriptor: int) -> None:
 
     macOS' fsync leaves data in the drive's cache; F_FULLFSYNC empties that too.
     """
-    if sys.platform == "darwin":
+    if _MACOS:
         import fcntl
 
         # A file system without it (a network share) says so; then fsync is all there is.
         with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            fcntl.fcntl(descriptor, _F_FULLFSYNC)
             return
     os.fsync(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
     """Make a rename or removal in ``folder`` survive a power cut, where the system has a way to ask for it."""
-    if os.name == "nt":  # Windows cannot open a folder; its renames are journaled.
+    if _WINDOWS:  # Windows cannot open a folder; its renames are journaled.
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -109,6 +112,23 @@ def open_regular(path: Path | str, *, follow_links: bool = True) -> BufferedRead
         raise
 
 
+def open_to_append(path: Path) -> TextIO:
+    """Open a text file (UTF-8) to write at its end, and make it where there is none.
+
+    Raises:
+        OSError: It cannot be opened, or it is a link (ELOOP), or a folder, pipe, socket or device.
+    """
+    if path.is_symlink():  # Windows has no O_NOFOLLOW
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
 def read_regular(path: Path, *, limit: int) -> bytes:
     """Read all of a regular file of at most ``limit`` bytes.
 
@@ -127,7 +147,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
 
 def _retried(action: Callable[[], object]) -> None:
-    for left in reversed(range(_RENAME_TRIES if os.name == "nt" else 1)):
+    for left in reversed(range(_RENAME_TRIES if _WINDOWS else 1)):
         try:
             action()
         except PermissionError:

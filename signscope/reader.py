@@ -206,7 +206,7 @@ class LedgerReader:
         while True:
             with self._reading():
                 found = self._connection.execute(query, (start,)).fetchall()
-                self._check_uncut(generation)
+                self.check_uncut(generation)
                 if not found:
                     return
                 start = found[-1][0] + 1
@@ -235,13 +235,13 @@ class LedgerReader:
                 name: np.concatenate([part[name] for part in parts]) for name in DTYPES
             }
             found += len(joined["step"])
-            self._check_uncut(generation)
+            self.check_uncut(generation)
             yield joined
         after = position + rows.CURVE_BLOCK if position >= 0 else 0
         for records in self.iter_steps(after):
             found += len(records)
             yield columns_of(records)
-        self._check_uncut(generation)
+        self.check_uncut(generation)
         if found < expected:
             raise self._damaged(f"{expected - found} of its steps are missing")
 
@@ -381,7 +381,8 @@ class LedgerReader:
             )
             return [(row[1], int(row[3])) for row in (self._intact(META, row) for row in found)]
 
-    def _check_uncut(self, generation: int) -> None:
+    def check_uncut(self, generation: int) -> None:
+        """Raise LedgerCutError when rows were cut since ``generation`` was read."""
         if self.generation() != generation:
             raise LedgerCutError(
                 "The run went on from an earlier batch while its ledger was read",
@@ -414,7 +415,7 @@ class LedgerReader:
             with self._reading():
                 found = self._connection.execute(query, (first, end)).fetchall()
                 chunk = [self._intact(STEPS, row) for row in found]
-            self._check_uncut(generation)
+            self.check_uncut(generation)
             if not chunk:
                 return
             first = chunk[-1][0] + 1

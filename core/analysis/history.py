@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from core.analysis.envelope import Coordinates, Floats, GrowingArray, Series
 from core.analysis.smoothing import Ema, LogHistogram, RollingShare
+from signscope.reader import LedgerReader, until_uncut
 from signscope.records import Outcome, StepRecord
 from signscope.schema import (
     DTYPES,
@@ -25,9 +26,6 @@ from signscope.schema import (
     Columns,
     columns_of,
 )
-
-if TYPE_CHECKING:
-    from signscope.reader import LedgerReader
 
 Axis = Literal["step", "time", "epoch"]
 """What x means: the number of the batch, seconds since the first batch, or epochs (2.5 is half-way
@@ -83,10 +81,21 @@ class History:
             progress: Called with (steps loaded, steps in the ledger) after each piece.
             cancelled: Asked after each piece.
 
+        Begins anew when the run is resumed from an earlier batch meanwhile.
+
         Raises:
             LedgerError: The ledger is damaged.
             LoadCancelled: ``cancelled`` said yes.
         """
+        return until_uncut(lambda: cls._loaded(reader, progress, cancelled))
+
+    @classmethod
+    def _loaded(
+        cls,
+        reader: LedgerReader,
+        progress: Callable[[int, int], None] | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> History:
         history = cls()
         total = reader.step_count()
         history._reserve(total)

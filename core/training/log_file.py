@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from core.analysis.narrator import Narrator
+from signscope.files import open_to_append
 from signscope.records import EpochRecord, Evaluation, RunEventRecord, StepRecord
 
 
@@ -15,7 +16,7 @@ class LogFile:
     """A TrainingObserver that appends to a text file; a context manager.
 
     The ledger is the account of a run, this file a convenience: when it cannot be written (disk
-    full, folder gone) the run goes on, and ``error`` keeps the reason.
+    full, folder gone, a link or a pipe in its place) the run goes on, and ``error`` keeps the reason.
     """
 
     def __init__(self, path: Path, total_epochs: int, max_norm: float | None) -> None:
@@ -26,7 +27,7 @@ class LogFile:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = open_to_append(self._path)
         except OSError as error:
             self.error = error
         return self

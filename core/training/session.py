@@ -158,6 +158,8 @@ def run_job(
             _begin(run, trainer)
         else:
             _go_on(run, run.position, trainer, ledger)
+        if ledger.notice:
+            trainer.event(EventKind.INFO, ledger.notice)
         stack.enter_context(_told_in_folder(run))
         _tell_folder_and_inputs(run, trainer, observers)
         finished = trainer.run()

@@ -278,3 +278,25 @@ def test_charts_of_odd_ranges_stay_within_the_picture(values: list[float], log: 
         assert 0 <= float(left) <= 900
         assert 0 <= float(top) <= 260
     assert "nan" not in picture
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet", "events"])
+def test_an_export_begins_anew_when_the_run_is_resumed_meanwhile(tmp_path: Path, name: str) -> None:
+    folder = RunFolder.create(tmp_path / "runs", "run")
+    steps = [make_step(step) for step in range(25_000)]
+    with Ledger(folder.ledger_path) as ledger:
+        for record in steps:
+            ledger.append(record)
+    calls: list[int] = []
+
+    def resume_after_the_first_piece(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) == 1:
+            with Ledger(folder.ledger_path) as ledger:
+                ledger.truncate_from(10, 2)
+                ledger.append(make_step(10, loss=1.0))
+
+    export_run(folder.path, tmp_path / name, progress=resume_after_the_first_piece)
+    assert calls == [20_000, 11]
+    if name.endswith("csv"):
+        assert list(pd.read_csv(tmp_path / name)["step"]) == list(range(11))

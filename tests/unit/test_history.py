@@ -220,3 +220,23 @@ def test_impossible_decays_are_refused(bad: float) -> None:
         Ema(bad)
     with pytest.raises(ValueError, match="window"):
         RollingShare(0)
+
+
+def test_a_history_begins_anew_when_the_run_is_resumed_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        for step in range(CURVE_BLOCK + 10):
+            ledger.append(make_step(step))
+    calls: list[int] = []
+
+    def resume_after_the_first_piece(done: int, total: int) -> None:
+        calls.append(done)
+        if len(calls) == 1:
+            with Ledger(path) as ledger:
+                ledger.truncate_from(10, 2)
+                ledger.append(make_step(10, loss=1.0))
+
+    with LedgerReader(path) as reader:
+        history = History.from_ledger(reader, resume_after_the_first_piece)
+    assert len(history) == 11
+    assert history.column("loss")[10] == 1.0

@@ -13,7 +13,7 @@ from core.analysis.export.tables import (
     export_tensorboard,
 )
 from signscope.folder import RunFolder
-from signscope.reader import LedgerReader
+from signscope.reader import LedgerReader, until_uncut
 
 Format = Literal["csv", "parquet", "tensorboard", "html"]
 
@@ -44,7 +44,8 @@ def export_run(
         return report_html(run, target, overwrite=overwrite)
     writers = {"csv": export_csv, "parquet": export_parquet, "tensorboard": export_tensorboard}
     with LedgerReader(RunFolder(run).ledger_path) as reader:
-        writers[kind](reader, target, overwrite=overwrite, progress=progress)
+        # A run that is resumed meanwhile cuts rows: the target then holds nothing yet.
+        until_uncut(lambda: writers[kind](reader, target, overwrite=overwrite, progress=progress))
     return target
 
 

@@ -110,13 +110,15 @@ def export_tensorboard(
 
 
 def _all_steps(reader: LedgerReader, progress: Progress | None) -> Iterator[list[StepRecord]]:
-    total = reader.step_count()
+    with reader.snapshot():
+        total, generation = reader.step_count(), reader.generation()
     done = 0
     for records in reader.iter_steps():
         yield records
         done += len(records)
         if progress is not None:
             progress(done, max(done, total))
+    reader.check_uncut(generation)
     if done < total:
         raise LedgerError(
             f"The ledger is damaged: {total - done} of its steps are missing",
