@@ -97,7 +97,7 @@ def open_regular(path: Path | str, *, follow_links: bool = True) -> BufferedRead
             ``follow_links``, a link (ELOOP).
     """
     if "\0" in str(path):  # Python's own error for it is not an OSError
-        raise OSError(errno.EINVAL, "its name holds a NUL", str(path))
+        raise OSError(errno.EINVAL, "embedded null byte", str(path))
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     if not follow_links:
         flags |= getattr(os, "O_NOFOLLOW", 0)

@@ -365,7 +365,7 @@ def test_typed_text_that_no_file_can_hold_is_refused_by_name(tmp_path: Path) -> 
     folder = RunFolder.create(tmp_path, "run")
     with pytest.raises(RunFolderError, match="note"):
         folder.update_about(note="a\0b")
-    with pytest.raises(RunFolderError, match="NUL"):
+    with pytest.raises(RunFolderError, match="null byte"):
         RunFolder.open(tmp_path / "a\0b")
     with pytest.raises(RunFolderError, match="cannot be made"):
         RunFolder.create(tmp_path / "a\0b", "run")
