@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 from signscope.invariants import broken_invariants
 from signscope.ledger import LedgerReader
+from tests.conftest import REPOSITORY
 from tests.e2e.conftest import Start
 
 Program = Callable[..., tuple[int, str, str]]
@@ -175,3 +179,18 @@ def test_without_a_display_the_terminal_does_the_job(program: Program, small_con
     assert "xvfb-run" in first
     assert state(run_folder(out)) == "finished"
     assert "batch" in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of a file")
+def test_a_pause_because_nothing_more_can_be_written_ends_with_the_status_of_a_pause(
+    small_config: Path, tmp_path: Path
+) -> None:
+    options = ["--config", small_config, "--out", tmp_path / "runs", "--set", "model.width=160"]
+    command = [sys.executable, "main.py", "train", *options]
+    # Room for the ledger but not for a checkpoint: what a full disk is like.
+    limited = ["bash", "-c", f"ulimit -f 256; exec {shlex.join(map(str, command))}"]
+    ended = subprocess.run(limited, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 3, ended.stderr
+    assert "The run is paused." in ended.stdout
+    assert "error: The checkpoint could not be written" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import stat
 import threading
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from core.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from signscope import files
 from signscope.errors import LedgerError
 
 
@@ -67,6 +70,29 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert same(read_checkpoint(path), make_checkpoint())
     assert [file.name for file in tmp_path.iterdir()] == ["step.safetensors"]
     assert set(read_checkpoint(path).group("optimizer")) == {"0.step"}
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "step.safetensors"
+    happened: list[str] = []
+    sync, rename = files.sync_file, files.replace
+
+    def syncing(descriptor: int) -> None:
+        whole = os.fstat(descriptor).st_size
+        happened.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else f"file {whole}")
+        sync(descriptor)
+
+    def renaming(source: Path, target: Path) -> None:
+        happened.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(files, "sync_file", syncing)
+    monkeypatch.setattr(files, "replace", renaming)
+    write_checkpoint(make_checkpoint(), path)
+    synced = [] if os.name == "nt" else ["folder"]
+    assert happened == [f"file {path.stat().st_size}", "rename", *synced]
 
 
 def corrupted(data: bytes, rng: random.Random) -> bytes:

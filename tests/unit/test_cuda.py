@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
+from core.corpus.batching import Batch
 from core.model.losses import CtcRoute
 from core.training.checkpoint import newest_checkpoint
 from core.training.device import compute_mode
 from core.training.session import resume_job, run_job
+from core.training.trainer import Trainer
 from signscope.norms import clip_and_measure_, clip_overflowed_, non_finite_tensors
-from signscope.records import Outcome
+from signscope.records import Outcome, StepRecord
 from tests.tiny_run import (
     Recorder,
     ledger_losses,
@@ -42,7 +46,10 @@ def test_auto_takes_cuda_and_every_batch_is_applied_and_clipped(tmp_path: Path) 
 @pytest.mark.parametrize("encoder", ["bilstm", "transformer"])
 def test_a_deterministic_run_resumes_bit_for_bit(encoder: str, tmp_path: Path) -> None:
     config = tiny_config(
-        tiny_corpus(tmp_path), device="cuda", deterministic="on", model={"encoder": encoder}
+        tiny_corpus(tmp_path),
+        device="cuda",
+        deterministic="on",
+        model={"encoder": encoder, "layers": 2, "dropout": 0.3},
     )
     assert compute_mode(config).ctc_route is CtcRoute.CPU
     whole = train(config, tmp_path / "whole").run_path
@@ -65,3 +72,38 @@ def test_bad_and_huge_gradients_on_the_device() -> None:
     layer.bias.grad[0] = math.nan
     assert not math.isfinite(float(clip_and_measure_(layer.parameters(), 1.0).pre))
     assert non_finite_tensors(layer.named_parameters()) == ("bias",)
+
+
+def test_a_step_waits_for_the_device_once_beside_what_the_loss_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[Counter[str]] = []
+    original = Trainer._train_batch
+
+    def counted(trainer: Trainer, batch: Batch, data_s: float) -> StepRecord:
+        assert batch.landmarks_BTKC.is_pinned()
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                record = original(trainer, batch, data_s)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        counts.append(Counter(Path(wait.filename).name for wait in waits))
+        return record
+
+    monkeypatch.setattr(Trainer, "_train_batch", counted)
+    train(tiny_config(tiny_corpus(tmp_path), device="cuda"), tmp_path / "runs")
+    # The first steps make state and look at the audit. PyTorch's own CTC kernel sends its lengths to the
+    # device by copies that wait, in functional.py and, backwards, in graph.py.
+    for count in counts[2:]:
+        assert count.pop("trainer.py") == 1
+        assert count.keys() <= {"functional.py", "graph.py"}
+
+
+def test_a_deterministic_run_may_follow_another_in_one_process(tmp_path: Path) -> None:
+    corpus = tiny_corpus(tmp_path)
+    train(tiny_config(corpus, device="cuda", deterministic="off"), tmp_path / "runs")
+    config = tiny_config(corpus, device="cuda", deterministic="on", model={"layers": 2})
+    first, second = (train(config, tmp_path / "runs").run_path for _ in range(2))
+    assert ledger_losses(first) == ledger_losses(second)

@@ -164,6 +164,7 @@ def make_huge(path: Path) -> None:
         (lambda path: path.write_bytes(b"\xff\xfe"), "not valid TOML"),
         (lambda path: path.write_text("a = " + "[" * 50_000), "not valid TOML"),
         (lambda path: path.write_text("seed = " + "1" * 5000), "not valid TOML"),
+        (lambda path: path.write_text("seed = 0x" + "f" * 5000), "number too long to show"),
         (lambda path: path.write_text(".".join("a" * 2000) + " = 1"), "nested too deeply"),
     ],
 )

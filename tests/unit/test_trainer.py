@@ -13,7 +13,9 @@ import torch
 from core.config import config_to_toml, load_config
 from core.corpus.batching import Batch, TrainingData
 from core.errors import CheckpointError, CorpusError, DeviceError
+from core.model.decoding import greedy_decode
 from core.model.losses import ctc_losses
+from core.training import evaluation
 from core.training import trainer as trainer_module
 from core.training.checkpoint import (
     Checkpoint,
@@ -130,6 +132,37 @@ def test_pause_and_resume_is_as_if_never_paused(
         assert_same_run(result().run_path, uninterrupted)
     kinds = [event.kind for event in seen.events]
     assert kinds.count(EventKind.PAUSED) == kinds.count(EventKind.RESUMED) == 2
+
+
+def test_the_time_of_an_evaluation_is_without_its_pauses(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock of its own: it moves by 1000 s for each pause, and by nothing else."""
+    now = [0.0]
+
+    class Clock:
+        perf_counter = staticmethod(lambda: now[0])
+
+    monkeypatch.setattr(evaluation, "time", Clock)
+    control = started_control()
+    original = greedy_decode
+
+    def decode_and_pause(*arguments: torch.Tensor) -> list[tuple[int, ...]]:
+        control.apply_if_allowed(RunEvent.PAUSE)
+        now[0] += 1.0
+        return original(*arguments)
+
+    monkeypatch.setattr(evaluation, "greedy_decode", decode_and_pause)
+    seen = Recorder()
+    config = tiny_config(corpus, optim={"epochs": 1})
+    with training_thread(TrainingJob(config, tmp_path), control, [seen]) as result:
+        assert control.wait_for(RunState.PAUSED, timeout_s=30)
+        now[0] += 1000.0
+        control.apply(RunEvent.RESUME)
+        result()
+    (epoch,) = seen.epochs
+    assert epoch.dev is not None
+    assert epoch.dev.duration_s == 1.0
 
 
 def test_rows_after_the_checkpoint_are_made_again(
@@ -260,6 +293,35 @@ def test_a_missing_corpus_leaves_no_run_folder(tmp_path: Path) -> None:
     with pytest.raises(CorpusError):
         train(tiny_config(tmp_path / "nowhere"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "broken", ["core.training.session.Ledger", "core.training.session.Trainer"]
+)
+def test_a_start_that_fails_leaves_no_run_folder(
+    broken: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise ImportError("cannot import name 'IndentedBuffer' from a half-imported module")
+
+    with monkeypatch.context() as patch, pytest.raises(ImportError):
+        patch.setattr(broken, fail)
+        train(tiny_config(corpus), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert train(tiny_config(corpus), tmp_path).run_path.name == "tiny"
+
+
+def test_a_failed_start_of_a_resumed_run_leaves_it_as_it_was(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = started_control()
+    run = train(tiny_config(corpus), tmp_path, stop_after(control, 2), control=control).run_path
+    before = RunFolder.open(run).info
+    with monkeypatch.context() as patch, pytest.raises(ImportError):
+        patch.setattr("core.training.session.Trainer", lambda *_, **__: __import__("nowhere"))
+        run_job(resume_job(run), started_control())
+    assert RunFolder.open(run).info == before
+    assert run_job(resume_job(run), started_control()).state == "finished"
 
 
 def test_changes_are_said_before_resuming(corpus: Path, tmp_path: Path) -> None:
