@@ -7,6 +7,7 @@ quick and the window is up before torch is.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -62,6 +63,8 @@ def window(
     """
     from core.system_libraries import check_system_libraries, display_available
 
+    if importlib.util.find_spec("PySide6") is None:  # before a word about displays and libraries
+        raise ModuleNotFoundError("No module named 'PySide6'", name="PySide6")
     if not display_available():
         return _train_without_window(corpus, config)
     check_system_libraries()

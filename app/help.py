@@ -23,12 +23,15 @@ from app.icons import application_icon
 from app.monitor.plot_bar import PLOT_KEYS
 from core.paths import corpora_dir, models_dir
 
-_GUIDE = Path(__file__).resolve().parent.parent / "docs" / "user-guide.md"
+
+def user_guide() -> Path:
+    """Give the user guide; docs/ lies beside app/ in a checkout and in the installed program."""
+    return Path(__file__).resolve().parent.parent / "docs" / "user-guide.md"
 
 
 def open_user_guide() -> None:
     """Open the user guide with whatever the desktop reads it with."""
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(_GUIDE)))
+    QDesktopServices.openUrl(QUrl.fromLocalFile(str(user_guide())))
 
 
 def version_of(package: str) -> str:
