@@ -90,6 +90,16 @@ def test_finite_gradients_whose_norm_overflows_are_clipped_in_float64(size: floa
     assert clip_policy(1.0).decide(1.0, norms.pre) is Outcome.APPLIED
 
 
+def test_an_overflowing_norm_without_a_bound_is_told_and_changes_nothing() -> None:
+    params = parameters(torch.full((4,), 1e20))
+    norms = clip_overflowed_(params, None)
+    assert norms is not None
+    assert norms.pre == norms.post == pytest.approx(2e20)
+    assert norms.clip_coef == 1.0
+    assert params[0].grad is not None
+    assert params[0].grad.tolist() == torch.full((4,), 1e20).tolist()
+
+
 @pytest.mark.parametrize("max_norm", [0.0, -1.0, math.nan])
 def test_a_bound_that_would_zero_every_gradient_is_refused(max_norm: float) -> None:
     with pytest.raises(ValueError, match="max_norm"):

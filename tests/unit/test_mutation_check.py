@@ -32,6 +32,11 @@ def test_each_module_gives_as_many_mutants_and_the_seed_chooses_them() -> None:
     assert chosen != sample(MUTANTS, 10, seed=2)
 
 
+def test_what_only_runs_at_import_is_not_sampled() -> None:
+    names = ["signscope.schema.x__field__mutmut_1", "signscope.schema.x_pack__mutmut_1"]
+    assert sample(names, 10, seed=0) == names[1:]
+
+
 def test_a_survivor_is_known_by_its_change_and_not_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "survivors.toml"
     path.write_text(
