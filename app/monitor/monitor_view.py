@@ -70,7 +70,6 @@ class MonitorView(QWidget):
         self.marks = RunMarks()
         self.smoothing = 0
         """Batches of the running mean, 0 for none."""
-        self._dirty = False  # something came since the last redraw
         self._stale = True  # what is in sight must be drawn whether or not something came
         self._follow_action = follow
         self._colors = colors
@@ -155,7 +154,6 @@ class MonitorView(QWidget):
         """Read rows from the ledger of this run folder, and mark the checkpoints that it keeps."""
         self.set_ledger(folder.ledger_path)
         self.marks.set_folder(folder.checkpoints_dir)
-        self._dirty = True
 
     def clear(self, history: History | None = None) -> None:
         """Show another run: an empty one, or the batches of ``history``."""
@@ -166,7 +164,7 @@ class MonitorView(QWidget):
         for plot in self.plots:
             plot.y_held = False
         self._follow_action.setChecked(True)
-        self._dirty = self._stale = True
+        self._stale = True
         self.redraw()
 
     def extend(self, records: Sequence[StepRecord]) -> None:
@@ -175,19 +173,18 @@ class MonitorView(QWidget):
             return
         self.history.extend(records)
         self._crosshair.extend(records)
-        self._dirty = True
 
     def add_events(self, events: Sequence[RunEventRecord]) -> None:
         """Take over events, in any order; kinds that are not marked are left out."""
         if self.marks.add(events):
-            self._dirty = self._stale = True
+            self._stale = True
 
     def rewind(self, step: int) -> None:
         """Forget the batches from ``step`` on, and what happened after it: they are about to be made again."""
         self.history.truncate_from(step)
         self._crosshair.forget_recent()
         self.marks.rewind(step)
-        self._dirty = self._stale = True
+        self._stale = True
 
     @property
     def axis(self) -> Axis:
@@ -205,11 +202,6 @@ class MonitorView(QWidget):
         return int(self.history.column("step")[-1]) if len(self.history) else -1
 
     @property
-    def dirty(self) -> bool:
-        """Whether something came since the last redraw."""
-        return self._dirty
-
-    @property
     def computing(self) -> bool:
         """Whether a curve that is computed has not yet come to the newest batch; redraws follow."""
         return self._catch_up.isActive()
@@ -218,7 +210,6 @@ class MonitorView(QWidget):
         """Show everything that came."""
         with self.pacer.measure():
             self._catch_up.stop()
-            self._dirty = False
             empty = len(self.history) == 0
             wanted = self._empty if empty else self._filled
             if self._stack.currentWidget() is not wanted:
@@ -497,7 +488,7 @@ class MonitorView(QWidget):
 
     @Slot()
     def _on_resized(self) -> None:
-        self._stale = self._dirty = True
+        self._stale = True
 
 
 def _round_stride(stride: float) -> int:

@@ -294,15 +294,6 @@ class ConfigForm(QWidget):
                 self._show_fault(place, fault["msg"].removeprefix("Value error, "))
             return None
 
-    def fault_of(self, place: str) -> str:
-        """Give the fault shown at a setting or section, empty when there is none."""
-        label = self._faults.get(place)
-        return label.text() if label is not None else ""
-
-    def editor(self, setting: str) -> _Editor:
-        """Give the field of a dotted setting."""
-        return self._editors[setting]
-
     def show_all(self, shown: bool) -> None:
         """Open or close "All settings"."""
         self._toggle.setChecked(shown)
@@ -338,6 +329,7 @@ class ConfigForm(QWidget):
         label = QLabel()
         label.setProperty("role", "fault")
         label.setWordWrap(True)
+        label.setObjectName(f"fault.{place}")
         label.hide()
         self._faults[place] = label
         return label

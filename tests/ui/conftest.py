@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 from app.main_window import MainWindow
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
+from app.training.config_form import ConfigForm
 from app.training.live_run import BUFFER_CAPACITY
 from app.training.run_controller import RunController, RunJob, train
 from core.paths import runs_dir
@@ -23,6 +24,13 @@ from core.training.imports import import_training
 
 MakeWindow = Callable[..., MainWindow]
 RunAsync = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+def setting(form: ConfigForm, name: str) -> QWidget:
+    """Give the field of a dotted setting."""
+    found = form.findChild(QWidget, f"setting.{name}")
+    assert found is not None, name
+    return found
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
+from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox
 from pytestqt.qtbot import QtBot
 
 from app.training.config_form import CORPUS_SETTING, MAIN_SETTINGS, ConfigForm, setting_fields
 from core.config import RunConfig, config_from_dict
+from tests.ui.conftest import setting
 
 
 @pytest.fixture
@@ -18,6 +19,12 @@ def form(qtbot: QtBot) -> ConfigForm:
     qtbot.addWidget(form)
     form.show()
     return form
+
+
+def fault(form: ConfigForm, place: str) -> str:
+    label = form.findChild(QLabel, f"fault.{place}")
+    assert label is not None
+    return label.text()
 
 
 OTHER = config_from_dict(
@@ -55,21 +62,21 @@ def test_every_setting_has_a_field_with_its_description(form: ConfigForm) -> Non
     for name, field in setting_fields():
         if name == CORPUS_SETTING:
             continue
-        editor = form.editor(name)
+        editor = setting(form, name)
         assert field.description
         assert field.description.replace("<", "&lt;") in editor.toolTip(), name
         assert editor.accessibleName(), name
 
 
 def test_numbers_have_the_bounds_of_the_settings(form: ConfigForm) -> None:
-    batch_size = form.editor("data.batch_size")
+    batch_size = setting(form, "data.batch_size")
     assert isinstance(batch_size, QSpinBox)
     assert (batch_size.minimum(), batch_size.maximum()) == (1, 4096)
-    max_norm = form.editor("optim.max_norm")
+    max_norm = setting(form, "optim.max_norm")
     assert isinstance(max_norm, QDoubleSpinBox)
     assert 0 < max_norm.minimum() < 1e-6, "0 would silence every gradient and is refused"
     assert max_norm.maximum() == 1e6
-    dropout = form.editor("model.dropout")
+    dropout = setting(form, "model.dropout")
     assert isinstance(dropout, QDoubleSpinBox)
     assert dropout.minimum() == 0
     assert 0.999 < dropout.maximum() < 1
@@ -79,7 +86,7 @@ def test_numbers_have_the_bounds_of_the_settings(form: ConfigForm) -> None:
     ("text", "value"), [("2e-3", 0.002), ("0,5", 0.5), ("1E-05", 1e-5), ("7", 1.0)]
 )
 def test_numbers_are_typed_as_people_write_them(form: ConfigForm, text: str, value: float) -> None:
-    rate = form.editor("optim.lr")
+    rate = setting(form, "optim.lr")
     assert isinstance(rate, QDoubleSpinBox)
     rate.setFocus()
     rate.selectAll()
@@ -90,35 +97,35 @@ def test_numbers_are_typed_as_people_write_them(form: ConfigForm, text: str, val
 
 def test_main_settings_are_seen_at_once_and_the_rest_on_demand(form: ConfigForm) -> None:
     seen = {name for name, _ in setting_fields() if name != CORPUS_SETTING}
-    assert {name for name in seen if form.editor(name).isVisible()} == set(MAIN_SETTINGS)
+    assert {name for name in seen if setting(form, name).isVisible()} == set(MAIN_SETTINGS)
     form.show_all(True)
-    assert {name for name in seen if form.editor(name).isVisible()} == seen
+    assert {name for name in seen if setting(form, name).isVisible()} == seen
 
 
 def test_a_fault_is_shown_at_its_field(form: ConfigForm) -> None:
-    strides = form.editor("model.strides")
+    strides = setting(form, "model.strides")
     assert isinstance(strides, QLineEdit)
     strides.setText("2, two")
     assert form.check() is None
-    assert "valid integer" in form.fault_of("model.strides")
+    assert "valid integer" in fault(form, "model.strides")
     assert strides.isVisible(), "a faulty field is never hidden"
     strides.setText("2, 2")
     assert form.check() == RunConfig()
-    assert form.fault_of("model.strides") == ""
+    assert fault(form, "model.strides") == ""
 
 
 def test_a_fault_between_settings_is_shown_at_their_section(form: ConfigForm) -> None:
-    fewest = form.editor("data.glosses_min")
+    fewest = setting(form, "data.glosses_min")
     assert isinstance(fewest, QSpinBox)
     fewest.setValue(20)
     assert form.check() is None
-    assert form.fault_of("data") == "glosses_min is larger than glosses_max"
+    assert fault(form, "data") == "glosses_min is larger than glosses_max"
 
 
 def test_only_a_person_changes_settings(form: ConfigForm, qtbot: QtBot) -> None:
     with qtbot.assertNotEmitted(form.changed):
         form.set_config(OTHER)
-    device = form.editor("device")
+    device = setting(form, "device")
     assert isinstance(device, QComboBox)
     with qtbot.waitSignal(form.changed):
         device.setCurrentText("mps")

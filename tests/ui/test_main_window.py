@@ -18,7 +18,7 @@ from core.training.session import RunResult
 from signscope.records import EventKind, RunEventRecord, TrainingObserver
 from signscope.run_state import RunControl, RunState
 from tests.tiny_run import BATCHES_PER_EPOCH, tiny_config, tiny_corpus
-from tests.ui.conftest import MakeWindow
+from tests.ui.conftest import MakeWindow, setting
 from tests.ui.made_runs import MadeJob, bad_step, step_record
 
 LIMIT_MS = 20_000
@@ -132,7 +132,7 @@ def test_space_pauses_and_resumes_wherever_the_focus_is(
 def test_space_is_a_letter_in_a_text_field(make_window: MakeWindow, qtbot: QtBot) -> None:
     window = make_window(MadeJob())
     window.panel.form.show_all(True)
-    name = window.panel.form.editor("name")
+    name = setting(window.panel.form, "name")
     assert isinstance(name, QLineEdit)
     window.activateWindow()
     name.setFocus()
@@ -184,7 +184,7 @@ def test_an_alert_is_told_while_the_run_rests(make_window: MakeWindow, qtbot: Qt
 
 def test_faulty_settings_start_nothing(make_window: MakeWindow, qtbot: QtBot) -> None:
     window = make_window(MadeJob())
-    fewest = window.panel.form.editor("data.glosses_min")
+    fewest = setting(window.panel.form, "data.glosses_min")
     assert isinstance(fewest, QSpinBox)
     fewest.setValue(50)
     assert not window.start_run()
@@ -256,7 +256,7 @@ def test_the_window_is_found_as_it_was_left(
     first.resize(790, 640)  # the offscreen screen has 800 x 800
     first.actions_["dock.log"].trigger()
     first.next_run.use_corpus(str(corpus))
-    epochs = first.panel.form.editor("optim.epochs")
+    epochs = setting(first.panel.form, "optim.epochs")
     assert isinstance(epochs, QSpinBox)
     epochs.setValue(7)
     first.panel.form.show_all(True)

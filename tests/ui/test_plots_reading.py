@@ -250,7 +250,6 @@ def test_events_are_marked_at_their_steps_and_told(view: MonitorView, qtbot: QtB
             RunEventRecord(200, EventKind.ERROR, "after the newest", 0.0),
         ]
     )
-    assert view.dirty
     view.redraw()
     marks = view.loss.events
     assert marks.x_N.tolist() == [20, 90, 95, 150, 199]
