@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +20,7 @@ import qasync
 from PySide6.QtCore import QObject, QSocketNotifier, Qt, QTimer, Signal, Slot
 from PySide6.QtWidgets import QApplication, QMessageBox
 
+from app.background import background, end_all, work_left_behind
 from app.camera.camera_controller import CameraController, thread_left_behind
 from app.camera.preview_widget import PreviewWidget
 from app.icons import application_icon
@@ -30,7 +30,7 @@ from app.monitor.preview_watch import PreviewWatch
 from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.run_controller import RunController
-from app.waiting import noticed
+from app.waiting import Tasks, noticed
 from core.config import RunConfig
 from core.paths import runs_dir
 from core.training.imports import import_training
@@ -67,20 +67,20 @@ def run_application(options: WindowOptions) -> int:
     application.setQuitOnLastWindowClosed(False)
     with asyncio.Runner(loop_factory=lambda: _make_loop(application)) as runner:
         status = runner.run(_serve(application, options))
-    if thread_left_behind():  # everything is saved, and Qt would abort on the way out
+    if (
+        thread_left_behind() or work_left_behind()
+    ):  # everything is saved, and Qt would abort on the way out
         os._exit(status)
     return status
 
 
 def _make_loop(application: QApplication) -> asyncio.AbstractEventLoop:
-    loop = qasync.QEventLoop(application)
-    # Plain threads: qasync's own pool would start ten QThreads.
-    loop.set_default_executor(ThreadPoolExecutor(max_workers=2, thread_name_prefix="background"))
-    return loop  # type: ignore[no-any-return]
+    return qasync.QEventLoop(application)  # type: ignore[no-any-return]
 
 
 async def _serve(application: QApplication, options: WindowOptions) -> int:
     async with contextlib.AsyncExitStack() as closing:
+        closing.callback(end_all, PATIENCE_S)
         settings = WindowSettings()
         closing.callback(settings.sync)
         theme = Theme(application, settings.theme)
@@ -112,8 +112,7 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         if options.camera is not None:
             preview.set_source(options.camera)
             preview.switch_on()
-        imports = asyncio.create_task(_import_ahead(window))
-        closing.push_async_callback(_finish, imports)
+        Tasks(window).start(_import_ahead(window))
         await _until_left(window, controller)
         window.leave()
     return 0
@@ -122,12 +121,8 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
 async def _import_ahead(window: MainWindow) -> None:
     """Import what Start needs while the person looks around: torch takes more than a second."""
     await asyncio.sleep(0)  # the window is painted first
-    await asyncio.to_thread(import_training)
+    await background(window, lambda _: import_training(), "importing training")
     window.next_run.refresh_corpus()
-
-
-async def _finish(task: asyncio.Task[None]) -> None:
-    await task
 
 
 async def _until_left(window: MainWindow, controller: RunController) -> None:

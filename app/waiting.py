@@ -1,14 +1,49 @@
-"""Awaiting what Qt announces by signal, without a nested event loop. GUI thread, inside the qasync loop."""
+"""Coroutines in the GUI thread: started by slots, awaiting what Qt announces by signal, no nested event loop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from PySide6.QtCore import QObject, SignalInstance, Slot
 from PySide6.QtWidgets import QDialog
 from shiboken6 import Shiboken
+
+
+class Tasks(QObject):
+    """Coroutines that the slots of ``parent`` start; they end with it. GUI thread, in the qasync loop.
+
+    An error that leaves a coroutine reaches the loop's handler.
+    """
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._running: set[asyncio.Task[object]] = set()
+        parent.destroyed.connect(self.cancel)
+
+    def start(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine in the loop that is running."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._on_done)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any is still going on."""
+        return bool(self._running)
+
+    @Slot()
+    def cancel(self) -> None:
+        """End all of them at their next await."""
+        for task in tuple(self._running):
+            task.cancel()
+
+    def _on_done(self, task: asyncio.Task[object]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler({"message": str(error), "exception": error})
 
 
 class _Flag(QObject):

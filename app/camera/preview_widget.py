@@ -19,13 +19,14 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Progress, Tasks, Work, WorkCancelled
+from app.background import Job, Progress, WorkCancelled, background
 from app.camera.camera_controller import CameraController, CameraState
 from app.camera.message_page import MessagePage
 from app.camera.overlay import LEFT_COLOR, RIGHT_COLOR
 from app.camera.picture_view import PictureView
 from app.camera.preview_thread import PreviewFrame
 from app.camera.source_picker import PreviewSettings, SourcePicker
+from app.waiting import Tasks
 from core.errors import ModelFileError
 from core.landmarks.models import ensure_models
 from signscope.errors import SignScopeError
@@ -54,7 +55,7 @@ class PreviewWidget(QWidget):
         self.setObjectName("camera_preview")
         self._controller = controller
         self._tasks = Tasks(self)
-        self._fetching: Work | None = None
+        self._fetching: Job[None] | None = None
         self._mirror_chosen = False
 
         self._picker = SourcePicker(settings)
@@ -256,23 +257,17 @@ class PreviewWidget(QWidget):
     def _on_fetch(self) -> None:
         self._message.tell_waiting("Fetching the landmark models…", "Looking for a source…")
         self._switch.setEnabled(False)
-        self._fetching = Work(self)
-        self._tasks.start(self._fetch(self._fetching))
+        self._fetching = background(self, _fetch_models, "model fetcher")
+        self._fetching.progressed.connect(self._message.show_progress)
+        self._tasks.start(self._wait_for_models(self._fetching))
 
-    async def _fetch(self, work: Work) -> None:
-        def fetch(progress: Progress) -> None:
-            ensure_models(
-                progress=lambda _, done, total: progress(done, total),
-                cancelled=lambda: work.cancelled,
-            )
-
-        work.progressed.connect(self._message.show_progress)
+    async def _wait_for_models(self, job: Job[None]) -> None:
         failure = ""
         try:
-            await work.run(fetch)
+            await job
         except (SignScopeError, WorkCancelled) as error:
             failure = str(error)
-        if work.cancelled:
+        if job.cancelled:
             return
         self._fetching = None
         if failure:
@@ -359,3 +354,10 @@ class PreviewWidget(QWidget):
     def _release_if_hidden(self) -> None:
         if not self.isVisible():
             self.switch_off()
+
+
+def _fetch_models(progress: Progress) -> None:
+    ensure_models(
+        progress=lambda _, done, total: progress(done, total),
+        cancelled=lambda: progress.cancelled,
+    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal, Slot
@@ -25,12 +24,10 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from app.background import Job, Progress, WorkCancelled, background
+from app.waiting import Tasks
 from core.paths import corpora_dir
 from signscope.errors import SignScopeError
-
-
-class _Cancelled(Exception):
-    """The person pressed Cancel; raised within the importer, which then leaves the old corpus whole."""
 
 
 class ImportDialog(QDialog):
@@ -43,8 +40,6 @@ class ImportDialog(QDialog):
     imported = Signal(str)
     """Folder of the corpus that was made, when the person closes the dialog with "Use corpus"."""
 
-    _progressed = Signal(int, int)
-
     def __init__(self, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("import_dialog")
@@ -52,8 +47,9 @@ class ImportDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setMinimumWidth(560)
         self._folder = folder
-        self._cancel = threading.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks(self)
+        self._job: Job[list[str]] | None = None
+        self._cancelling = False
         self._made = ""
 
         intro = QLabel(
@@ -130,19 +126,18 @@ class ImportDialog(QDialog):
         layout.addWidget(self._left_out)
         layout.addStretch(1)
         layout.addWidget(self._buttons)
-        # Queued by Qt: it is sent from the importing thread to this bound slot.
-        self._progressed.connect(self._on_progressed)
         self._source.textChanged.connect(self._suggest_out)
 
     @property
     def busy(self) -> bool:
         """Whether an import is going on."""
-        return self._task is not None
+        return self._job is not None
 
     def reject(self) -> None:
         """Cancel an import in progress, else close."""
-        if self.busy:
-            self._cancel.set()
+        if self._job is not None:
+            self._job.cancel()
+            self._cancelling = True
             self._close.setEnabled(False)
             self._tell("Cancelling…")
         else:
@@ -162,21 +157,16 @@ class ImportDialog(QDialog):
             self.imported.emit(self._made)
             self.accept()
         elif not self.busy:
-            self._cancel.clear()
-            self._task = asyncio.get_running_loop().create_task(self._import())
+            self._cancelling = False
+            self._job = background(self, self._reading(), "import")
+            self._job.progressed.connect(self._on_progressed)
+            self._tasks.start(self._import(self._job))
 
-    async def _import(self) -> None:
+    async def _import(self, job: Job[list[str]]) -> None:
         self._set_busy(True)
         try:
-            left_out = await asyncio.to_thread(
-                self._read,
-                Path(self._source.text().strip()),
-                Path(self._out.text().strip()),
-                self._signers.text(),
-                self._fps.value(),
-                self._skip.isChecked(),
-            )
-        except _Cancelled:
+            left_out = await job
+        except WorkCancelled:
             self._tell("Cancelled. Nothing was written.")
         except SignScopeError as error:
             self._tell(
@@ -186,35 +176,36 @@ class ImportDialog(QDialog):
         else:
             self._show_done(left_out)
         finally:
-            self._task = None
+            self._job = None
             self._set_busy(False)
 
-    def _read(self, source: Path, out: Path, signers: str, fps: float, skip: bool) -> list[str]:
-        """Import, in a thread of its own; give a line for each sequence that was left out."""
-        from core.corpus.importers.mp_data import import_mp_data, parse_signers
+    def _reading(self) -> Callable[[Progress], list[str]]:
+        """Give the import of what is chosen now: a sentence, and a line for each sequence left out."""
+        source, out = Path(self._source.text().strip()), Path(self._out.text().strip())
+        signers, fps, skip = self._signers.text(), self._fps.value(), self._skip.isChecked()
 
-        report = import_mp_data(
-            source,
-            out,
-            signers=parse_signers(signers),
-            fps=fps,
-            skip_bad=skip,
-            progress=self._on_progress_in_thread,
-        )
-        return [f"{report.imported} sequences imported into {out}."] + [
-            f"{entry.path}: {entry.reason}" for entry in report.left_out
-        ]
+        def read(progress: Progress) -> list[str]:
+            from core.corpus.importers.mp_data import import_mp_data, parse_signers
 
-    def _on_progress_in_thread(self, done: int, total: int) -> None:
-        if self._cancel.is_set():
-            raise _Cancelled
-        self._progressed.emit(done, total)
+            report = import_mp_data(
+                source,
+                out,
+                signers=parse_signers(signers),
+                fps=fps,
+                skip_bad=skip,
+                progress=progress,
+            )
+            return [f"{report.imported} sequences imported into {out}."] + [
+                f"{entry.path}: {entry.reason}" for entry in report.left_out
+            ]
+
+        return read
 
     @Slot(int, int)
     def _on_progressed(self, done: int, total: int) -> None:
         self._bar.setRange(0, total)
         self._bar.setValue(done)
-        if self.busy and not self._cancel.is_set():
+        if self.busy and not self._cancelling:
             self._tell(f"{done} of {total} sequences")
 
     def _show_done(self, lines: list[str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QRunnable, Qt, QThreadPool, Signal, Slot
+from PySide6.QtCore import QObject, Qt, Signal, Slot
 from PySide6.QtGui import QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
+from app.background import Job, background
 from signscope.errors import LedgerError
 from signscope.reader import LedgerReader
 from signscope.records import Outcome, StepRecord
@@ -33,16 +35,12 @@ class RowReader(QObject):
 
     answered = Signal(int, object, str)
     """A step, its StepRecord or None when the ledger does not have it, and why it could not be read."""
-    _read = Signal(object, int, object, str)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._pool = QThreadPool(self)
-        self._pool.setMaxThreadCount(1)
         self._path: Path | None = None
-        self._busy = False
+        self._question: Job[_Answer] | None = None
         self._waiting: int | None = None
-        self._read.connect(self._on_read, Qt.ConnectionType.QueuedConnection)
 
     def set_ledger(self, path: Path | None) -> None:
         """Answer from this file from now on; None for no file."""
@@ -51,43 +49,41 @@ class RowReader(QObject):
 
     def ask(self, step: int) -> None:
         """Ask for the row of a batch; a question not yet begun is forgotten for it."""
-        if self._path is None:
+        path = self._path
+        if path is None:
             return
-        if self._busy:
+        if self._question is not None:
             self._waiting = step
             return
-        self._busy = True
-        self._pool.start(_Question(self, self._path, step))
+        self._question = background(self, lambda _: _read(path, step), "reading a row")
+        self._question.finished.connect(self._on_read)
 
-    def wait(self) -> None:
-        """Let the question in progress end."""
-        self._pool.waitForDone()
-
-    @Slot(object, int, object, str)
-    def _on_read(self, path: Path, step: int, record: StepRecord | None, error: str) -> None:
-        self._busy = False
+    @Slot()
+    def _on_read(self) -> None:
+        question, self._question = self._question, None
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             self.ask(waiting)
-        if path == self._path:
-            self.answered.emit(step, record, error)
+        assert question is not None
+        answer = question.result()
+        if answer.path == self._path:
+            self.answered.emit(answer.step, answer.record, answer.error)
 
 
-class _Question(QRunnable):
-    def __init__(self, reader: RowReader, path: Path, step: int) -> None:
-        super().__init__()
-        self._reader = reader
-        self._path = path
-        self._step = step
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    path: Path
+    step: int
+    record: StepRecord | None
+    error: str
 
-    def run(self) -> None:
-        record, error = None, ""
-        try:
-            with LedgerReader(self._path) as ledger:
-                record = ledger.step(self._step)
-        except LedgerError as failure:
-            error = str(failure)
-        self._reader._read.emit(self._path, self._step, record, error)
+
+def _read(path: Path, step: int) -> _Answer:
+    try:
+        with LedgerReader(path) as ledger:
+            return _Answer(path, step, ledger.step(step), "")
+    except LedgerError as error:
+        return _Answer(path, step, None, str(error))
 
 
 class BatchRow(QWidget):

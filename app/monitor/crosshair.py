@@ -74,10 +74,6 @@ class Crosshair(QObject):
             self._recent.clear()  # resumed from a checkpoint
         self._recent.extend(records[-_RECENT:])
 
-    def wait(self) -> None:
-        """Let a row that is being read be read to its end."""
-        self._rows.wait()
-
     def forget_recent(self) -> None:
         """Read every row from the ledger from now on."""
         self._recent.clear()

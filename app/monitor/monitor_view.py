@@ -13,7 +13,6 @@ from PySide6.QtCore import Qt, QTimer, Slot
 from PySide6.QtGui import (
     QAction,
     QGuiApplication,
-    QHideEvent,
     QKeyEvent,
     QKeySequence,
     QResizeEvent,
@@ -325,11 +324,6 @@ class MonitorView(QWidget):
         super().resizeEvent(event)
         if (event.size().height() >= _TALL_PX) != self._tall:
             self._label_bottoms()
-
-    def hideEvent(self, event: QHideEvent) -> None:
-        """Let a row that is being read be read to its end."""
-        super().hideEvent(event)
-        self._crosshair.wait()
 
     # ------------------------------------------------------------ keys
 

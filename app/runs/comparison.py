@@ -28,7 +28,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Progress, Tasks, WorkCancelled, with_progress
+from app.background import Progress, WorkCancelled, with_progress
 from app.messages import MessageBar, Severity
 from app.runs.loading import batches_to_share, load_history
 from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
@@ -36,6 +36,7 @@ from app.runs.picture import save_picture
 from app.runs.run_table import percent, thousands
 from app.theme import Colors
 from app.training.progress import duration_text
+from app.waiting import Tasks
 from core.analysis.catalogue import RunSummary, summarize
 from core.analysis.compare import differences, flat_settings
 from core.analysis.history import History

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
-from app.background import Progress, Tasks, WorkCancelled, with_progress
+from app.background import Progress, WorkCancelled, background, with_progress
 from app.messages import MessageBar, Severity, confirmed
 from app.runs.comparison import ComparisonDialog
 from app.runs.export_dialog import ExportDialog, PictureSource
@@ -22,6 +21,7 @@ from app.settings import WindowSettings
 from app.theme import Theme
 from app.training.live_run import RunRequest
 from app.training.run_controller import RunController
+from app.waiting import Tasks
 from core.config import DEMO_CORPUS, load_run_config
 from signscope.errors import SignScopeError
 from signscope.folder import RunFolder
@@ -227,7 +227,7 @@ class RunsDesk(QObject):
         if loaded is None:
             return
         try:
-            config = await asyncio.to_thread(lambda: load_run_config(RunFolder(path)))
+            config = await background(self._window, lambda _: load_run_config(RunFolder(path)))
         except SignScopeError as error:
             self._messages.tell_error(error)
             return

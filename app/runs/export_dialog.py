@@ -26,11 +26,12 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Progress, Tasks, Work, WorkCancelled
+from app.background import Job, Progress, WorkCancelled, background
 from app.messages import MessageBar, Severity, confirmed
 from app.runs.picture import LARGEST, save_picture
 from app.runs.run_table import thousands
 from app.theme import Colors
+from app.waiting import Tasks
 from signscope.errors import SignScopeError
 from signscope.folder import safe_name
 
@@ -115,7 +116,7 @@ class ExportDialog(QDialog):
         self._folder = folder
         self._picture = picture
         self._tasks = Tasks(self)
-        self._work: Work | None = None
+        self._job: Job[None] | None = None
         self._written: Path | None = None
         self.messages = MessageBar(colors)
 
@@ -363,12 +364,12 @@ class ExportDialog(QDialog):
 
             export_run(run, target, kind, overwrite=replace, progress=progress)
 
-        self._work = Work()
-        self._work.progressed.connect(self._on_progress)
+        self._job = background(self, write, "export")
+        self._job.progressed.connect(self._on_progress)
         try:
-            await self._work.run(write)
+            await self._job
         finally:
-            self._work = None
+            self._job = None
 
     @Slot(int, int)
     def _on_progress(self, done: int, total: int) -> None:
@@ -408,21 +409,21 @@ class ExportDialog(QDialog):
 
     def cancel(self) -> None:
         """End an export in progress; nothing of it is left."""
-        if self._work is not None:
-            self._work.cancel()
+        if self._job is not None:
+            self._job.cancel()
             self._close.setEnabled(False)
             self._told.setText("Cancelling…")
 
     def reject(self) -> None:
         """Cancel an export in progress, else close."""
-        if self._work is not None:
+        if self._job is not None:
             self.cancel()
         else:
             super().reject()
 
     def closeEvent(self, event: QCloseEvent) -> None:
         """Cancel first when an export is in progress."""
-        if self._work is not None:
+        if self._job is not None:
             event.ignore()
             self.cancel()
         else:

@@ -31,7 +31,6 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Tasks
 from app.corpus.corpus_picker import DEMO_TEXT
 from app.messages import MessageBar, Severity, confirmed
 from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
@@ -39,6 +38,7 @@ from app.runs.picture import save_picture
 from app.runs.policy_figures import PolicyFigures
 from app.runs.replay_controller import PolicyPlan, PolicyRecords, ReplayController, ReplayRequest
 from app.theme import Colors
+from app.waiting import Tasks
 from core.analysis.history import History
 from core.config import DEMO_CORPUS
 from signscope.errors import SignScopeError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 from collections.abc import Callable
@@ -39,10 +38,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Tasks
+from app.background import background
 from app.messages import MessageBar, Severity, confirmed
 from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, STARTED, RunFilter, RunTableModel
 from app.theme import Colors
+from app.waiting import Tasks
 from core.analysis.catalogue import RunSummary, list_runs, rename_run, set_note
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
@@ -291,7 +291,7 @@ class RunBrowser(QDialog):
     async def _read(self) -> None:
         folder = self._runs_dir
         try:
-            runs = await asyncio.to_thread(list_runs, folder)
+            runs = await background(self, lambda _: list_runs(folder), "reading runs")
         except RunFolderError as error:
             self.messages.tell_error(error)
             runs = []
@@ -441,7 +441,7 @@ class RunBrowser(QDialog):
 
     async def _write(self, write: Callable[[Path, str], None], path: Path, text: str) -> None:
         try:
-            await asyncio.to_thread(write, path, text)
+            await background(self, lambda _: write(path, text), "writing a run's name")
         except RunFolderError as error:
             self.messages.tell_error(error)
         self.refresh()
@@ -458,17 +458,24 @@ class RunBrowser(QDialog):
         if not await self._confirm_delete(runs):
             return
         for run in runs:
-            if await asyncio.to_thread(_is_active, run.path):
-                self._refuse_active([run.name])
-            elif not await asyncio.to_thread(self._trash, run.path):
-                self.messages.tell(
-                    f"“{run.name}” could not be moved into the bin.",
-                    "This system has no bin for its disk, or the folder is in use. Open the folder and "
-                    f"delete it there if you are sure:\n{run.path}",
-                    Severity.ERROR,
-                )
+            if not await self._move_to_bin(run):
                 break
         self.refresh()
+
+    async def _move_to_bin(self, run: RunSummary) -> bool:
+        """Move one run, or tell why not; say whether there is a bin."""
+        if await background(self, lambda _: RunFolder(run.path).in_use(), "asking for a lock"):
+            self._refuse_active([run.name])
+            return True
+        if await background(self, lambda _: self._trash(run.path), "bin"):
+            return True
+        self.messages.tell(
+            f"“{run.name}” could not be moved into the bin.",
+            "This system has no bin for its disk, or the folder is in use. Open the folder and "
+            f"delete it there if you are sure:\n{run.path}",
+            Severity.ERROR,
+        )
+        return False
 
     def _refuse_active(self, names: list[str]) -> None:
         self.messages.tell(
@@ -496,10 +503,6 @@ class RunBrowser(QDialog):
         """Take the colours of another theme."""
         self.model.recolor(colors)
         self.messages.recolor(colors)
-
-
-def _is_active(path: Path) -> bool:
-    return RunFolder(path).in_use()
 
 
 def _details(runs: list[RunSummary]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject
 
-from app.background import Tasks
+from app.background import background
 from app.training.compute_slot import ComputeSlot
 from app.training.live_run import BUFFER_CAPACITY, LiveRun, RunRequest
 from app.training.work_controller import TICK_MS, WorkController, WorkThread
+from app.waiting import Tasks
 from signscope.errors import LedgerError
 from signscope.folder import RunFolder
 from signscope.reader import LedgerReader
@@ -99,7 +99,9 @@ class RunController(WorkController):
     async def _fetch_missing(self, run: LiveRun) -> None:
         """Read batches that the window was too slow for; they may not be on the disk yet."""
         ledger_is_whole = not self.active
-        rows = await asyncio.to_thread(_rows, run.folder, run.missing)
+        rows = await background(
+            self, lambda _: _rows(run.folder, run.missing), "reading missing batches"
+        )
         if rows:
             run.fill(rows)
         elif ledger_is_whole:
