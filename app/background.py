@@ -73,11 +73,12 @@ class Job(QObject, Generic[T]):
     """The work is over; ``result`` gives what came of it. Not sent once the program ends."""
     _over = Signal()
 
-    def __init__(self, work: Callable[[Progress], T], name: str) -> None:
+    def __init__(self, owner: QObject, work: Callable[[Progress], T], name: str) -> None:
         super().__init__()
         self._cancelled = threading.Event()
         self._outcome: _Outcome[T] = _Outcome(self._cancelled)
         self._concluded = False
+        self._with_owner = owner.destroyed.connect(self.cancel)
         self._over.connect(self._conclude, Qt.ConnectionType.QueuedConnection)
         # A daemon: a read from a share that never answers does not keep the program from ending.
         self._thread = threading.Thread(target=self._run, args=(work,), name=name, daemon=True)
@@ -144,6 +145,7 @@ class Job(QObject, Generic[T]):
             return
         self._thread.join()  # it has nothing left to do: what it held of this object is let go here
         _running.discard(self)
+        QObject.disconnect(self._with_owner)
         self._concluded = True
         self.finished.emit()
 
@@ -200,8 +202,7 @@ def background(owner: QObject, work: Callable[[Progress], T], name: str = "backg
         work: Called in the thread with its Progress, to be called now and then.
         name: Of the thread.
     """
-    job: Job[T] = Job(work, name)
-    owner.destroyed.connect(job.cancel)
+    job: Job[T] = Job(owner, work, name)
     job._start()
     return job
 

@@ -21,7 +21,8 @@ class Tasks(QObject):
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._running: set[asyncio.Task[object]] = set()
-        parent.destroyed.connect(self.cancel)
+        running = self._running  # of this object nothing may be left when the collector takes both
+        parent.destroyed.connect(lambda: _cancel(running))
 
     def start(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine in the loop that is running."""
@@ -37,13 +38,17 @@ class Tasks(QObject):
     @Slot()
     def cancel(self) -> None:
         """End all of them at their next await."""
-        for task in tuple(self._running):
-            task.cancel()
+        _cancel(self._running)
 
     def _on_done(self, task: asyncio.Task[object]) -> None:
         self._running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             task.get_loop().call_exception_handler({"message": str(error), "exception": error})
+
+
+def _cancel(tasks: set[asyncio.Task[object]]) -> None:
+    for task in tuple(tasks):
+        task.cancel()
 
 
 class _Flag(QObject):
