@@ -257,9 +257,7 @@ TABLE: tuple[ActionSpec, ...] = (
         checkable=True,
         group="theme",
     ),
-    ActionSpec(
-        "help.docs", "Help", "&User guide", "F1", "docs", "Open the user guide in the browser"
-    ),
+    ActionSpec("help.docs", "Help", "&User guide", "F1", "docs", "Show the user guide"),
     ActionSpec(
         "help.shortcuts",
         "Help",

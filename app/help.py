@@ -1,4 +1,4 @@
-"""The dialogs and links of the Help menu."""
+"""The dialogs of the Help menu, and where the guide is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QKeySequence
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import (
     QDialog,
     QDialogButtonBox,
@@ -22,16 +22,23 @@ from app.actions import MENUS, TABLE
 from app.icons import application_icon
 from app.monitor.plot_bar import PLOT_KEYS
 from core.paths import corpora_dir, models_dir
+from signscope.errors import SignScopeError
 
 
 def user_guide() -> Path:
-    """Give the user guide; docs/ lies beside app/ in a checkout and in the installed program."""
-    return Path(__file__).resolve().parent.parent / "docs" / "user-guide.md"
+    """Give the user guide; docs/ lies beside app/ in a checkout and in the installed program.
 
-
-def open_user_guide() -> None:
-    """Open the user guide with whatever the desktop reads it with."""
-    QDesktopServices.openUrl(QUrl.fromLocalFile(str(user_guide())))
+    Raises:
+        SignScopeError: It is not there.
+    """
+    path = Path(__file__).resolve().parent.parent / "docs" / "user-guide.md"
+    if not path.is_file():
+        raise SignScopeError(
+            "The user guide is missing from this installation",
+            subject=str(path),
+            hint="Install SignScope again, or read the guide where the program came from.",
+        )
+    return path
 
 
 def version_of(package: str) -> str:

@@ -16,7 +16,8 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QVBoxLayout, QWidget
 
 from app.actions import MENUS, TABLE, THEME_ACTIONS, Actions
-from app.help import AboutDialog, ShortcutsDialog, open_user_guide
+from app.guide import GuideWindow
+from app.help import AboutDialog, ShortcutsDialog, user_guide
 from app.messages import MessageBar, Severity, confirmed
 from app.monitor.health_panel import HealthPanel
 from app.monitor.log_view import LogView
@@ -355,7 +356,10 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _open_docs(self) -> None:
-        open_user_guide()
+        try:
+            GuideWindow(user_guide(), self).show()
+        except SignScopeError as error:
+            self.messages.tell_error(error)
 
     @Slot()
     def _show_shortcuts(self) -> None:
