@@ -1,4 +1,4 @@
-"""Runs side by side: where their settings differ, and one curve minus another."""
+"""Runs side by side: where their settings differ."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from core.analysis.history import History
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
 
@@ -61,28 +57,3 @@ def differences(settings: Sequence[Mapping[str, object]]) -> list[Difference]:
     keys = dict.fromkeys(key for run in settings for key in run)
     found = [Difference(key, tuple(run.get(key, MISSING) for run in settings)) for key in keys]
     return [entry for entry in found if any(value != entry.values[0] for value in entry.values)]
-
-
-def delta_curve(
-    run: History, baseline: History, name: str, decay: float = 0.0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Give (steps, run minus baseline) of a column at every step that both runs have.
-
-    Args:
-        run: The run.
-        baseline: What it is compared with.
-        name: One of FLOAT_COLUMNS.
-        decay: Smooths both with this running mean first; 0 compares the batches themselves.
-    """
-    steps, mine, theirs = np.intersect1d(
-        run.column("step"), baseline.column("step"), assume_unique=True, return_indices=True
-    )
-    left = _curve(run, name, decay)[mine].astype(np.float64)
-    right = _curve(baseline, name, decay)[theirs].astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        return steps.astype(np.int64), left - right
-
-
-def _curve(history: History, name: str, decay: float) -> npt.NDArray[np.float32]:
-    series = history.smoothed(name, decay) if decay else history.series(name)
-    return series.values

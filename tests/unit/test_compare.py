@@ -1,20 +1,16 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from core.analysis.compare import (
     MISSING,
     Difference,
-    delta_curve,
     differences,
     flat_settings,
 )
-from core.analysis.history import History
 from core.config import RunConfig, config_to_toml
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
-from tests.unit.made_records import make_step, non_finite_step
 
 
 def test_only_what_differs_is_given_by_its_dotted_name(tmp_path: Path) -> None:
@@ -43,16 +39,3 @@ def test_missing_or_broken_settings_are_named(tmp_path: Path) -> None:
     folder.config_path.write_text("= 3")
     with pytest.raises(RunFolderError, match="settings"):
         flat_settings(folder.path)
-
-
-def test_curves_are_subtracted_step_by_step() -> None:
-    run, baseline = History(), History()
-    run.extend([make_step(step, loss=10.0 + step) for step in (0, 1, 2, 5, 6)])
-    theirs = [make_step(step, loss=10.0) for step in range(6)]
-    theirs[2] = non_finite_step(2)
-    baseline.extend(theirs)
-    steps, delta = delta_curve(run, baseline, "loss")
-    assert list(steps) == [0, 1, 2, 5]
-    assert np.array_equal(delta, [0, 1, np.nan, 5], equal_nan=True)
-    _steps, smooth = delta_curve(run, baseline, "loss", decay=0.5)
-    assert list(smooth) == [0, 0.5, 1.25, 3.125]
