@@ -16,6 +16,12 @@ from signscope.command_line import EXIT_NO_READER, command_name, run_command
 from tests.conftest import REPOSITORY
 
 
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def buffering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written shows at once, or only when the program ends."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", request.param)
+
+
 def in_shell(redirection: str, *arguments: object) -> tuple[int, str, str]:
     """Run ``python main.py ARGUMENTS`` with a redirection of the shell; gives status, output, errors."""
     ended = subprocess.run(
@@ -40,7 +46,8 @@ def in_shell(redirection: str, *arguments: object) -> tuple[int, str, str]:
 # ---------------------------------------------------------------- streams
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["settings"], ["runs"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["settings"]])
+@pytest.mark.usefixtures("buffering")
 def test_a_full_output_is_told_in_a_sentence(arguments: list[str]) -> None:
     status, out, err = in_shell(">/dev/full", *arguments)
     assert (status, out) == (2, "")
@@ -48,6 +55,7 @@ def test_a_full_output_is_told_in_a_sentence(arguments: list[str]) -> None:
     assert len(err.splitlines()) == 2
 
 
+@pytest.mark.usefixtures("buffering")
 def test_where_errors_cannot_be_written_either_the_status_tells() -> None:
     assert in_shell(">/dev/full 2>/dev/full", "settings") == (2, "", "")
 
@@ -71,6 +79,7 @@ def test_files_do_not_take_the_numbers_of_closed_streams(tmp_path: Path) -> None
     assert ended.returncode == 0
 
 
+@pytest.mark.usefixtures("buffering")
 def test_a_reader_that_leaves_ends_the_command_in_silence() -> None:
     # More than a pipe holds, so that it is written while nobody reads any more.
     code = (
