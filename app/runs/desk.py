@@ -151,7 +151,7 @@ class RunsDesk(QObject):
                 parent=self._window,
             )
         corpus = self._settings.config.data.corpus
-        self._replay.set_corpora(
+        self._replay.inputs.set_corpora(
             self._settings.recent_corpora, "" if corpus == DEMO_CORPUS else corpus
         )
         _present(self._replay)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+from core.analysis.history import History
 from signscope.records import EpochRecord, StepRecord
 
 
@@ -47,3 +49,31 @@ class PolicyFigures:
         self.longest_gap = max(self.longest_gap, self._gap)
         if self.batches_to_share is None and record.loss <= self.target_loss:
             self.batches_to_share = self.batches
+
+
+class PolicyProgress:
+    """One policy of a replay: its curves, its figures, and how far it is to go.
+
+    Args:
+        policy: Its name.
+        share: Share of the first loss that is to be reached.
+    """
+
+    def __init__(self, policy: str, share: float) -> None:
+        self.policy = policy
+        self.history = History()
+        self.figures = PolicyFigures(share)
+        self.limit: int | None = None
+        """Batches that it is given; None until its turn has come."""
+
+    def extend(self, records: Iterable[StepRecord | EpochRecord]) -> None:
+        """Take what came since the last time into account."""
+        records = tuple(records)
+        for record in records:
+            self.figures.add(record)
+        self.history.extend([record for record in records if isinstance(record, StepRecord)])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every batch that it was given is done."""
+        return self.limit is not None and self.figures.batches >= self.limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,39 +9,28 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QSize, Qt, QTimer, Slot
 from PySide6.QtGui import QCloseEvent
 from PySide6.QtWidgets import (
-    QAbstractItemView,
-    QCheckBox,
-    QComboBox,
     QDialog,
-    QDoubleSpinBox,
     QFileDialog,
-    QFormLayout,
-    QFrame,
-    QGridLayout,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QProgressBar,
     QPushButton,
-    QSpinBox,
-    QTableWidget,
-    QTableWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
-from app.corpus.corpus_picker import DEMO_TEXT
 from app.messages import MessageBar, Severity, confirmed
-from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
+from app.runs.overlay import OverlaidRun, OverlayPlots
 from app.runs.picture import save_picture
-from app.runs.policy_figures import PolicyFigures
+from app.runs.policy_figures import PolicyProgress
+from app.runs.policy_table import PolicyTable
 from app.runs.replay_controller import PolicyPlan, PolicyRecords, ReplayController, ReplayRequest
+from app.runs.replay_inputs import ReplayInputs
+from app.runs.verdict import verdict
 from app.theme import Colors
 from app.waiting import Tasks
-from core.analysis.history import History
-from core.config import DEMO_CORPUS
 from signscope.errors import SignScopeError
-from signscope.records import EventKind, RunEventRecord, StepRecord
+from signscope.records import EventKind, RunEventRecord
 from signscope.run_state import RunEvent, RunSnapshot, RunState
 
 if TYPE_CHECKING:
@@ -57,19 +45,7 @@ EXPLANATION = (
 REDRAW_MS = 200  # the replay needs the processor more than the curves do
 PICTURE_SIZE = QSize(1600, 1100)
 _SCALE = 1.25
-_THRESHOLD, _SHARE_PERCENT = 100.0, 7.0
 _BAR_STEPS = 1000  # of the progress bar, for each policy
-
-_HEADINGS = (
-    ("Policy", "What was done with each gradient"),
-    ("Updates\napplied", "Batches whose gradient changed the weights, of all batches"),
-    ("First\nloss", "Loss of the first batch: the same for every policy"),
-    ("Newest\nloss", "Loss of the newest batch"),
-    ("Loss to\nreach", "The share of the first loss that is to be reached"),
-    ("Batches to\nreach it", "Batches until one had that loss or less"),
-    ("Longest stretch\nwithout update", "Most batches in a row of which none changed the weights"),
-    ("WER\n(dev)", "Word error rate on the dev split after the last batch"),
-)
 
 
 class ReplayDialog(QDialog):
@@ -101,11 +77,8 @@ class ReplayDialog(QDialog):
         self._runs_dir = runs_dir
         self._refusal = refusal
         self._folder = folder or Path.home()
-        self._request: ReplayRequest | None = None
         self._result: ReplayResult | None = None
-        self._histories: dict[str, History] = {}
-        self._figures: dict[str, PolicyFigures] = {}
-        self._limits: dict[str, int] = {}  # batches of each policy whose turn has come
+        self._policies: dict[str, PolicyProgress] = {}
         self._close_when_done = False
         self._tasks = Tasks(self)
         self._redraw = QTimer(self)
@@ -129,14 +102,16 @@ class ReplayDialog(QDialog):
         outer.addWidget(self.messages)
         middle = QHBoxLayout()
         middle.setSpacing(16)
-        middle.addWidget(self._make_inputs())
+        self.inputs = ReplayInputs(self._folder)
+        middle.addWidget(self.inputs)
         self.results = QWidget()
         self.results.setObjectName("replay_results")
         column = QVBoxLayout(self.results)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addWidget(self.plots, 1)
-        column.addWidget(self._make_table())
+        self._table = PolicyTable()
+        column.addWidget(self._table)
         self._verdict = QLabel()
         self._verdict.setObjectName("verdict")
         self._verdict.setWordWrap(True)
@@ -155,132 +130,6 @@ class ReplayDialog(QDialog):
         self._show_state(controller.snapshot())
 
     # ------------------------------------------------------------ building
-
-    def _make_inputs(self) -> QWidget:
-        self._inputs = QWidget()
-        self._inputs.setFixedWidth(286)
-        self._corpus = QComboBox()
-        self._corpus.setObjectName("replay_corpus")
-        self._corpus.setAccessibleName("Corpus")
-        self._corpus.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self._corpus.addItem(DEMO_TEXT, DEMO_CORPUS)
-        choose = QPushButton("Other…")
-        choose.setAutoDefault(False)
-        choose.setToolTip("Replay on a corpus folder made by an import")
-        choose.clicked.connect(self._choose_corpus)
-        corpus_row = QHBoxLayout()
-        corpus_row.setSpacing(6)
-        corpus_row.addWidget(self._corpus, 1)
-        corpus_row.addWidget(choose)
-
-        self._clip = QCheckBox("Clip, always update")
-        self._clip.setObjectName("policy_clip")
-        self._clip.setToolTip("clip: what SignScope does in every training run")
-        self._skip = QCheckBox("Skip updates above")
-        self._skip.setObjectName("policy_skip")
-        self._skip.setToolTip(
-            "skip:T: clip, then throw the update away when the norm before clipping was above T"
-        )
-        self._threshold = QDoubleSpinBox()
-        self._threshold.setObjectName("threshold")
-        self._threshold.setAccessibleName("Norm above which updates are skipped")
-        self._threshold.setDecimals(1)
-        self._threshold.setRange(0.1, 1e6)
-        self._threshold.setValue(_THRESHOLD)
-        self._threshold.setToolTip("T of skip:T, compared with the norm before clipping")
-        self._none = QCheckBox("No clipping, always update")
-        self._none.setObjectName("policy_none")
-        self._none.setToolTip("none: the gradient is applied as it is")
-        self._clip.setChecked(True)
-        self._skip.setChecked(True)
-        self._skip.toggled.connect(self._threshold.setEnabled)
-        policies = QGridLayout()
-        policies.setHorizontalSpacing(8)
-        policies.setVerticalSpacing(6)
-        policies.addWidget(self._clip, 0, 0, 1, 2)
-        policies.addWidget(self._skip, 1, 0)
-        policies.addWidget(self._threshold, 1, 1)
-        policies.addWidget(self._none, 2, 0, 1, 2)
-        policies.setColumnStretch(1, 1)
-
-        self._steps = QSpinBox()
-        self._steps.setObjectName("steps")
-        self._steps.setRange(0, 1_000_000)
-        self._steps.setSingleStep(50)
-        self._steps.setSpecialValueText("as it takes")
-        self._steps.setToolTip(
-            "Batches that each policy is given. As it takes: 300 for clipping, and for the others six "
-            "times as many as clipping needed to reach the loss"
-        )
-        self._share = QDoubleSpinBox()
-        self._share.setObjectName("share")
-        self._share.setRange(0.1, 99.0)
-        self._share.setDecimals(1)
-        self._share.setValue(_SHARE_PERCENT)
-        self._share.setSuffix(" % of the first")
-        self._share.setToolTip(
-            "How far the loss is to fall: in the story from 91 to 6.4, which is 7 %"
-        )
-        self._seed = QSpinBox()
-        self._seed.setObjectName("seed")
-        self._seed.setRange(0, 2**31 - 1)
-        self._seed.setToolTip("Seed of weights, sentences and augmentation")
-        form = QFormLayout()
-        form.setHorizontalSpacing(10)
-        form.setVerticalSpacing(6)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("&Batches each", self._steps)
-        form.addRow("&Loss to reach", self._share)
-        form.addRow("S&eed", self._seed)
-        regime = QLabel(
-            "All other settings are those of the story: long sentences in small batches, so that the "
-            "norms of the first batches lie above 100."
-        )
-        regime.setWordWrap(True)
-        regime.setProperty("role", "muted")
-
-        column = QVBoxLayout(self._inputs)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(6)
-        for title, part in (("Corpus", corpus_row), ("Policies", policies), ("Settings", form)):
-            heading = QLabel(title)
-            heading.setProperty("role", "heading")
-            heading.setContentsMargins(0, 0 if title == "Corpus" else 12, 0, 0)
-            column.addWidget(heading)
-            column.addLayout(part)
-        column.addSpacing(6)
-        column.addWidget(regime)
-        column.addStretch(1)
-        return self._inputs
-
-    def _make_table(self) -> QTableWidget:
-        self._table = QTableWidget(0, len(_HEADINGS))
-        self._table.setObjectName("replay_table")
-        self._table.setAccessibleName("Figures of each policy")
-        self._table.setFrameShape(QFrame.Shape.NoFrame)
-        self._table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self._table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self._table.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._table.verticalHeader().hide()
-        self._table.setIconSize(SWATCH_SIZE)
-        self._table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self._table.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        for place, (title, tip) in enumerate(_HEADINGS):
-            item = QTableWidgetItem(title)
-            item.setToolTip(tip)
-            self._table.setHorizontalHeaderItem(place, item)
-            item.setTextAlignment(_alignment(place))
-        header = self._table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setMinimumSectionSize(86)
-        header.setSectionsClickable(False)
-        header.setHighlightSections(False)
-        self._fit_table()
-        self._table.hide()
-        return self._table
 
     def _make_buttons(self) -> QHBoxLayout:
         self._status = QLabel()
@@ -320,22 +169,6 @@ class ReplayDialog(QDialog):
 
     # ------------------------------------------------------------ asking for a replay
 
-    def set_corpora(self, folders: tuple[str, ...], current: str = "") -> None:
-        """List corpora opened before, and choose ``current`` while nothing was replayed yet."""
-        for folder in folders:
-            self._corpus_place(folder)
-        if current and self._request is None:
-            self._corpus.setCurrentIndex(self._corpus_place(current))
-
-    def policies(self) -> tuple[str, ...]:
-        """Give the policies chosen, as ``parse_policy`` reads them."""
-        chosen = (
-            (self._clip, "clip"),
-            (self._skip, f"skip:{self._threshold.value():g}"),
-            (self._none, "none"),
-        )
-        return tuple(name for box, name in chosen if box.isChecked())
-
     @Slot()
     def start(self) -> bool:
         """Start a replay with what is chosen; say whether it was started."""
@@ -343,89 +176,59 @@ class ReplayDialog(QDialog):
         if refusal:
             self.messages.tell("A replay cannot start now.", refusal, Severity.WARNING)
             return False
-        policies = self.policies()
-        if not policies:
+        request = self.inputs.request(self._runs_dir)
+        if not request.policies:
             self.messages.tell(
                 "There is no policy to replay.", "Tick at least one on the left.", Severity.WARNING
             )
             return False
-        request = ReplayRequest(
-            corpus=str(self._corpus.currentData()),
-            policies=policies,
-            steps=self._steps.value() or None,
-            seed=self._seed.value(),
-            share=self._share.value() / 100,
-            runs_dir=self._runs_dir,
-        )
         if not self._controller.start(request):
             return False
-        self._request = request
+        self.inputs.used = True
+        self._show_started(request)
+        return True
+
+    def _show_started(self, request: ReplayRequest) -> None:
         self._result = None
         self.messages.dismiss()
         self._verdict.hide()
-        self._histories = {policy: History() for policy in policies}
-        self._figures = {policy: PolicyFigures(request.share) for policy in policies}
-        self._limits = {}
+        self._policies = {
+            policy: PolicyProgress(policy, request.share) for policy in request.policies
+        }
         self.plots.tell_empty(
             "Preparing the replay…", "The corpus is opened and the teacher is built."
         )
         self.plots.set_line("loss", None)
         self.plots.set_runs(
-            [OverlaidRun(policy, policy, history) for policy, history in self._histories.items()]
+            [OverlaidRun(name, name, each.history) for name, each in self._policies.items()]
         )
         self.plots.fit()
-        skip = next((policy for policy in policies if policy.startswith("skip:")), None)
+        above = self.inputs.skip_above
         self.plots.set_line(
-            "norms",
-            self._threshold.value() if skip else None,
-            f"dashed: {skip} throws away the updates above",
+            "norms", above, f"dashed: skip:{above:g} throws away the updates above" if above else ""
         )
         self._fill_table()
         self._table.show()
         self._bar.setRange(0, 0)
         self._bar.show()
         self._status.setText("Preparing…")
-        return True
-
-    @Slot()
-    def _choose_corpus(self) -> None:
-        dialog = QFileDialog(self, "Open corpus", str(self._folder))
-        dialog.setFileMode(QFileDialog.FileMode.Directory)
-        dialog.setOption(QFileDialog.Option.ShowDirsOnly)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self.use_corpus)
-        dialog.open()
-
-    @Slot(str)
-    def use_corpus(self, folder: str) -> None:
-        """Replay on the corpus in ``folder``."""
-        self._corpus.setCurrentIndex(self._corpus_place(folder))
-
-    def _corpus_place(self, corpus: str) -> int:
-        place = self._corpus.findData(corpus)
-        if place < 0:
-            self._corpus.addItem(Path(corpus).name or corpus, corpus)
-            place = self._corpus.count() - 1
-            self._corpus.setItemData(place, corpus, Qt.ItemDataRole.ToolTipRole)
-        return place
 
     # ------------------------------------------------------------ watching it
 
     @Slot(object)
     def _on_updated(self, update: tuple[PolicyRecords, ...]) -> None:
         for part in update:
-            steps: list[StepRecord] = []
-            figures = self._figures[part.policy]
+            progress = self._policies[part.policy]
             for record in part.records:
                 if isinstance(record, PolicyPlan):
-                    self._limits[part.policy] = record.steps
+                    progress.limit = record.steps
                 elif isinstance(record, RunEventRecord):
                     self._tell_event(part.policy, record)
-                else:
-                    figures.add(record)
-                if isinstance(record, StepRecord):
-                    steps.append(record)
-            self._histories[part.policy].extend(steps)
+            progress.extend(
+                record
+                for record in part.records
+                if not isinstance(record, PolicyPlan | RunEventRecord)
+            )
         self._show_progress(update[-1].policy)
         if not self._redraw.isActive():
             self._redraw.start()
@@ -433,26 +236,34 @@ class ReplayDialog(QDialog):
     @Slot()
     def _draw(self) -> None:
         self._redraw.stop()
-        first = next(iter(self._figures.values()))
+        first = next(iter(self._policies.values())).figures
         self.plots.set_line(
             "loss", first.target_loss, f"dashed: {100 * first.share:g} % of the first loss"
         )
         self.plots.refresh()
         self._fill_table()
-        self._save_picture.setEnabled(any(len(history) for history in self._histories.values()))
+        self._save_picture.setEnabled(self._any_batch())
 
     def _tell_event(self, policy: str, record: RunEventRecord) -> None:
         if record.kind in (EventKind.ALERT, EventKind.ERROR):
             self.messages.tell(f"{policy}, batch {record.step}:", record.text, Severity.WARNING)
 
     def _show_progress(self, policy: str) -> None:
-        limit = self._limits[policy]
-        place = list(self._figures).index(policy)
-        done = self._figures[policy].batches
-        self._bar.setRange(0, _BAR_STEPS * len(self._figures))
-        self._bar.setValue(_BAR_STEPS * place + _BAR_STEPS * done // limit)
+        progress = self._policies[policy]
+        assert progress.limit is not None
+        place, done = list(self._policies).index(policy), progress.figures.batches
+        self._bar.setRange(0, _BAR_STEPS * len(self._policies))
+        self._bar.setValue(_BAR_STEPS * place + _BAR_STEPS * done // progress.limit)
         self._status.setText(
-            f"{policy} ({place + 1} of {len(self._figures)}): batch {done} of {limit}"
+            f"{policy} ({place + 1} of {len(self._policies)}): batch {done} of {progress.limit}"
+        )
+
+    def _any_batch(self) -> bool:
+        return any(each.figures.batches for each in self._policies.values())
+
+    def _fill_table(self) -> None:
+        self._table.fill(
+            tuple(self._policies.values()), self.plots.style_of, active=self._controller.active
         )
 
     @Slot(object)
@@ -461,22 +272,20 @@ class ReplayDialog(QDialog):
 
     def _show_state(self, snapshot: RunSnapshot) -> None:
         active = snapshot.state.active
-        self._inputs.setEnabled(not active)
+        self.inputs.setEnabled(not active)
         self._start.setVisible(not active)
         self._stop.setVisible(active)
         self._stop.setEnabled(snapshot.allows(RunEvent.STOP))
         stopping = snapshot.state is RunState.STOPPING
         self._stop.setText("Stopping…" if stopping else "Stop")
         self._resume.setVisible(snapshot.state is RunState.PAUSED)
-        self._save_picture.setEnabled(any(len(history) for history in self._histories.values()))
+        self._save_picture.setEnabled(self._any_batch())
         self._save_json.setEnabled(self._result is not None and not active)
 
     @Slot(object)
     def _on_ended(self, result: ReplayResult) -> None:
         self._result = result
-        whole = len(result.policies) == len(self._figures) and all(
-            each.batches == self._limits.get(name) for name, each in result.policies.items()
-        )
+        whole = all(each.whole for each in self._policies.values())
         self._finish("Replay finished" if whole else "Replay stopped before its end")
         text = verdict(result)
         self._verdict.setText(text)
@@ -498,51 +307,6 @@ class ReplayDialog(QDialog):
         if self._close_when_done:
             self._close_when_done = False
             super().reject()
-
-    # ------------------------------------------------------------ the table
-
-    def _fill_table(self) -> None:
-        self._table.setRowCount(len(self._figures))
-        for row, (policy, figures) in enumerate(self._figures.items()):
-            for place, text in enumerate(self._cells(policy, figures)):
-                item = self._table.item(row, place)
-                if item is None:
-                    item = QTableWidgetItem()
-                    item.setTextAlignment(_alignment(place))
-                    self._table.setItem(row, place, item)
-                if item.text() != text:
-                    item.setText(text)
-            name = self._table.item(row, 0)
-            assert name is not None
-            name.setIcon(swatch(self.plots.style_of(policy)))
-        self._fit_table()
-
-    def _cells(self, policy: str, figures: PolicyFigures) -> tuple[str, ...]:
-        if figures.batches == 0:
-            return (policy, *["–"] * (len(_HEADINGS) - 1))
-        over = not self._controller.active or figures.batches >= self._limits.get(policy, 0)
-        never = f"not in {figures.batches}" if over else "not yet"
-        reached = figures.batches_to_share
-        return (
-            policy,
-            f"{figures.applied} of {figures.batches}",
-            f"{figures.first_loss:.2f}",
-            f"{figures.last_loss:.2f}",
-            f"{figures.target_loss:.2f}",
-            never if reached is None else str(reached),
-            str(figures.longest_gap),
-            "–" if math.isnan(figures.wer) else f"{100 * figures.wer:.1f} %",
-        )
-
-    def _fit_table(self) -> None:
-        rows = sum(self._table.rowHeight(row) for row in range(self._table.rowCount()))
-        header = self._table.horizontalHeader().sizeHint().height()
-        self._table.setFixedHeight(header + rows + 4)
-
-    def cell(self, policy: str, place: int) -> str:
-        """Give the text in column ``place`` of a policy's row."""
-        item = self._table.item(list(self._figures).index(policy), place)
-        return "" if item is None else item.text()
 
     # ------------------------------------------------------------ saving
 
@@ -596,7 +360,7 @@ class ReplayDialog(QDialog):
         """Take the colours of another theme."""
         self.messages.recolor(colors)
         self.plots.recolor(colors)
-        if self._figures:
+        if self._policies:
             self._fill_table()
 
     def reject(self) -> None:
@@ -632,36 +396,3 @@ class ReplayDialog(QDialog):
             self.reject()
         else:
             super().closeEvent(event)
-
-
-def verdict(result: ReplayResult) -> str:
-    """Say in a sentence what clipping and the first skipping policy came to; empty without both."""
-    clip = result.policies.get("clip")
-    skip = next((each for name, each in result.policies.items() if name.startswith("skip:")), None)
-    if clip is None or skip is None or not clip.batches or not skip.batches:
-        return ""
-    goal = f"{100 * clip.share:g} % of the first loss"
-    if clip.batches_to_share is None:
-        if skip.batches_to_share is None:
-            return f"Neither clip nor {skip.policy} reached {goal} in {clip.batches} batches."
-        return (
-            f"{skip.policy} reached {goal} in {skip.batches_to_share} batches, "
-            f"clip did not in {clip.batches}."
-        )
-    if skip.batches_to_share is None:
-        return (
-            f"Clipping reached {goal} in {clip.batches_to_share} batches. {skip.policy} did not in "
-            f"{skip.batches}, and applied {skip.applied} of {skip.batches} updates."
-        )
-    if skip.batches_to_share == clip.batches_to_share:
-        return f"Clipping and {skip.policy} both reached {goal} in {clip.batches_to_share} batches."
-    ratio = skip.batches_to_share / clip.batches_to_share
-    return (
-        f"Clipping reached {goal} in {clip.batches_to_share} batches, {skip.policy} in "
-        f"{skip.batches_to_share}: {ratio:.1f} times as many."
-    )
-
-
-def _alignment(place: int) -> Qt.AlignmentFlag:
-    side = Qt.AlignmentFlag.AlignLeft if place == 0 else Qt.AlignmentFlag.AlignRight
-    return side | Qt.AlignmentFlag.AlignVCenter

@@ -15,7 +15,8 @@ from pytestqt.qtbot import QtBot
 
 from app.runs.policy_figures import PolicyFigures
 from app.runs.replay_controller import ObserverFactory, ReplayController, ReplayRequest
-from app.runs.replay_dialog import ReplayDialog, verdict
+from app.runs.replay_dialog import ReplayDialog
+from app.runs.verdict import verdict
 from app.theme import DARK, LIGHT
 from app.training.compute_slot import ComputeSlot
 from core.errors import CorpusError
@@ -78,16 +79,21 @@ def controller_of(dialog: ReplayDialog) -> ReplayController:
 
 
 def set_up(dialog: ReplayDialog, corpus: Path, *, steps: int = STEPS, skip: float = 0.5) -> None:
-    dialog.use_corpus(str(corpus))
-    dialog._steps.setValue(steps)
-    dialog._threshold.setValue(skip)
-    dialog._share.setValue(90)
+    dialog.inputs.use_corpus(str(corpus))
+    dialog.inputs._steps.setValue(steps)
+    dialog.inputs._threshold.setValue(skip)
+    dialog.inputs._share.setValue(90)
 
 
 def button(dialog: QDialog, name: str) -> QPushButton:
     found = dialog.findChild(QPushButton, f"replay_{name}")
     assert isinstance(found, QPushButton)
     return found
+
+
+def cell(dialog: ReplayDialog, policy: str, place: int) -> str:
+    item = dialog._table.item(list(dialog._policies).index(policy), place)
+    return "" if item is None else item.text()
 
 
 def test_figures_and_curves_are_those_of_the_ledgers(
@@ -106,14 +112,14 @@ def test_figures_and_curves_are_those_of_the_ledgers(
         history = next(run.history for run in dialog.plots.runs if run.key == name)
         assert history.column("step").tolist() == [row.step for row in rows]
         assert history.column("loss").tolist() == pytest.approx([row.loss for row in rows])
-        assert dialog.cell(name, 1) == f"{policy.applied} of {STEPS}"
-        assert dialog.cell(name, 6) == str(policy.longest_gap)
-        assert dialog.cell(name, 7) == f"{100 * policy.wer:.1f} %"  # type: ignore[operator]
+        assert cell(dialog, name, 1) == f"{policy.applied} of {STEPS}"
+        assert cell(dialog, name, 6) == str(policy.longest_gap)
+        assert cell(dialog, name, 7) == f"{100 * policy.wer:.1f} %"  # type: ignore[operator]
     # A threshold below every norm applies nothing; the first batch is the same for both.
-    assert dialog.cell("clip", 1) == f"{STEPS} of {STEPS}"
-    assert dialog.cell("skip:0.5", 1) == f"0 of {STEPS}"
-    assert dialog.cell("skip:0.5", 6) == str(STEPS)
-    assert dialog.cell("clip", 2) == dialog.cell("skip:0.5", 2)
+    assert cell(dialog, "clip", 1) == f"{STEPS} of {STEPS}"
+    assert cell(dialog, "skip:0.5", 1) == f"0 of {STEPS}"
+    assert cell(dialog, "skip:0.5", 6) == str(STEPS)
+    assert cell(dialog, "clip", 2) == cell(dialog, "skip:0.5", 2)
     assert dialog._verdict.text() == verdict(result) != ""
     assert button(dialog, "start").isVisible()
 
@@ -155,16 +161,16 @@ def test_stop_keeps_what_was_done(qtbot: QtBot, make_dialog: MakeDialog, tmp_pat
     set_up(dialog, tiny_corpus(tmp_path), steps=100_000)
     controller = controller_of(dialog)
     dialog.start()
-    qtbot.waitUntil(lambda: dialog._figures["clip"].batches > 0, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: dialog._policies["clip"].figures.batches > 0, timeout=WAIT_MS)
     with qtbot.waitSignal(controller.ended, timeout=WAIT_MS) as ended:
         button(dialog, "stop").click()
     result: ReplayResult = ended.args[0]
     assert list(result.policies) == ["clip"]
     assert (
-        dialog.cell("clip", 1)
+        cell(dialog, "clip", 1)
         == f"{result.policies['clip'].batches} of {result.policies['clip'].batches}"
     )
-    assert dialog.cell("skip:0.5", 1) == "–"
+    assert cell(dialog, "skip:0.5", 1) == "–"
     assert "stopped" in dialog._status.text()
 
 
@@ -177,7 +183,7 @@ def test_refused_while_a_run_is_active(make_dialog: MakeDialog) -> None:
 
 def test_no_policy_is_refused(make_dialog: MakeDialog) -> None:
     dialog = make_dialog()
-    for box in (dialog._clip, dialog._skip, dialog._none):
+    for box in (dialog.inputs._clip, dialog.inputs._skip, dialog.inputs._none):
         box.setChecked(False)
     assert not dialog.start()
     assert "no policy" in dialog.messages.text()
@@ -185,10 +191,13 @@ def test_no_policy_is_refused(make_dialog: MakeDialog) -> None:
 
 def test_every_choice_is_a_known_policy(make_dialog: MakeDialog) -> None:
     dialog = make_dialog()
-    assert dialog.policies() == ("clip", "skip:100")  # what the command line replays by default
-    dialog._none.setChecked(True)
-    dialog._threshold.setValue(62.5)
-    assert [parse_policy(text, 1.0).name for text in dialog.policies()] == [
+    assert dialog.inputs.policies() == (
+        "clip",
+        "skip:100",
+    )  # what the command line replays by default
+    dialog.inputs._none.setChecked(True)
+    dialog.inputs._threshold.setValue(62.5)
+    assert [parse_policy(text, 1.0).name for text in dialog.inputs.policies()] == [
         "clip",
         "skip:62.5",
         "none",
@@ -197,7 +206,7 @@ def test_every_choice_is_a_known_policy(make_dialog: MakeDialog) -> None:
 
 def test_failure_is_told(qtbot: QtBot, make_dialog: MakeDialog, tmp_path: Path) -> None:
     dialog = make_dialog()
-    dialog.use_corpus(str(tmp_path / "gone"))
+    dialog.inputs.use_corpus(str(tmp_path / "gone"))
     with qtbot.waitSignal(controller_of(dialog).failed, timeout=WAIT_MS) as failed:
         dialog.start()
     assert isinstance(failed.args[0], CorpusError)
