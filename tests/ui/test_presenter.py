@@ -32,7 +32,7 @@ from tests.tiny_run import (
     train,
 )
 from tests.ui.conftest import MakeWindow, RunAsync
-from tests.ui.made_runs import BATCHES, epoch_record, step_record
+from tests.ui.made_runs import BATCHES, MadeJob, epoch_record, step_record
 from tests.ui.run_folders import make_run, until
 
 LIMIT_MS = 30_000
@@ -82,6 +82,25 @@ def test_nothing_of_a_finished_run_stays_when_another_is_opened(
     assert window.log.text() == "Epoch 1/2:\n  Batch 0: loss=90.00"
     assert window.windowTitle() == "the other – SignScope"
     assert window.runs.shown_run == other.folder
+
+
+def test_nothing_of_a_finished_run_stays_when_a_new_one_starts(
+    make_window: MakeWindow, qtbot: QtBot
+) -> None:
+    jobs = iter([held_out_job, MadeJob(3)])
+    window = make_window(lambda *what: next(jobs)(*what))
+    assert window.start_run()
+    qtbot.waitUntil(lambda: not window.controller.active, timeout=LIMIT_MS)
+    assert window.start_run()
+    assert text(window, "held_out") == ""
+    assert text(window, "health") == "No batches yet"
+    assert text(window, "epoch_progress_text") == "Getting ready…"
+    assert window.epochs.model.rowCount() == 0
+    assert (window.log.text(), window.log.dropped) == ("", 0)
+    assert window.monitor.marks.events == []
+    assert window.health.findings == ()
+    qtbot.waitUntil(lambda: window.monitor.newest == 2, timeout=LIMIT_MS)
+    assert text(window, "health").startswith("applied 3/3")
 
 
 def test_the_clipping_line_goes_with_the_run_that_clipped(
