@@ -99,9 +99,8 @@ class RunController(WorkController):
     async def _fetch_missing(self, run: LiveRun) -> None:
         """Read batches that the window was too slow for; they may not be on the disk yet."""
         ledger_is_whole = not self.active
-        rows = await background(
-            self, lambda _: _rows(run.folder, run.missing), "reading missing batches"
-        )
+        folder, missing = run.folder, run.missing
+        rows = await background(self, lambda _: _rows(folder, missing), "reading missing batches")
         if rows:
             run.fill(rows)
         elif ledger_is_whole:

@@ -15,6 +15,7 @@ from app.application import _until_left
 from app.main_window import MainWindow
 from app.runs.loading import load_run
 from app.training.live_run import RunRequest
+from app.training.run_controller import RunJob
 from core.config import load_config
 from core.errors import CorpusError
 from core.training.imports import _importing
@@ -87,7 +88,7 @@ def test_nothing_of_a_finished_run_stays_when_another_is_opened(
 def test_nothing_of_a_finished_run_stays_when_a_new_one_starts(
     make_window: MakeWindow, qtbot: QtBot
 ) -> None:
-    jobs = iter([held_out_job, MadeJob(3)])
+    jobs: Iterator[RunJob] = iter([held_out_job, MadeJob(3)])
     window = make_window(lambda *what: next(jobs)(*what))
     assert window.start_run()
     qtbot.waitUntil(lambda: not window.controller.active, timeout=LIMIT_MS)
