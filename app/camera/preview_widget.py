@@ -300,7 +300,7 @@ class PreviewWidget(QWidget):
             self.view.mirrored = self._mirror.isChecked()
 
     def _sign_text(self) -> str:
-        return "Camera is on" if self._picker.is_camera else "Camera is on (recording)"
+        return "Camera is on" if self._picker.is_camera else "Camera is on (from a file)"
 
     def _place_sign(self) -> None:
         corner = self._pages.geometry().topLeft()

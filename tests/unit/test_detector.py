@@ -19,6 +19,7 @@ from core.landmarks.detector import (
     LandmarkDetector,
     assign_hands,
 )
+from tests.conftest import REPOSITORY
 
 # ---------------------------------------------------------------- which hand is which
 
@@ -202,3 +203,28 @@ def test_a_forgotten_detector_leaves_the_program_in_silence() -> None:
     assert answer.returncode == 0
     assert answer.stdout == "done\n"
     assert answer.stderr == "heard\n"
+
+
+DETECTOR_WITH_LITTLE_MEMORY = """
+import resource, psutil
+from core.landmarks.detector import LandmarkDetector
+limit = psutil.Process().memory_info().vms + (600 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    LandmarkDetector()
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.models
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not limited so")
+def test_too_little_memory_for_the_models_is_a_sentence_and_no_crash() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", DETECTOR_WITH_LITTLE_MEMORY],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    assert "CameraError There is not enough memory for the landmark models" in answer.stdout
