@@ -634,14 +634,14 @@ def test_a_reader_is_told_what_is_new_and_from_where_on_rows_were_cut(tmp_path: 
         assert reader.meta() == {"policy": "clip", "max_norm": "1.0"}
 
 
-def append_long(ledger: Ledger, start: int = 0) -> None:
-    """Batches ``start`` to 9000, group by group as in a run, and the first epoch."""
-    steps = [make_step(step, batches_per_epoch=1000) for step in range(9000)]
-    for record in steps[start:]:
-        ledger.append(record)
-        if record.step % 500 == 0:
+def append_long(ledger: Ledger, start: int = 0, end: int = 9000, loss: float = 5.0) -> None:
+    """Batches ``start`` to before ``end``, group by group as in a run, and the first epoch."""
+    for number in range(start, end):
+        ledger.append(make_step(number, batches_per_epoch=1000, loss=loss))
+        if number % 500 == 0:
             ledger.flush()
-    if start < 1000:
+    if start < 1000 <= end:
+        steps = [make_step(number, batches_per_epoch=1000, loss=loss) for number in range(1000)]
         ledger.append_epoch(make_epoch(1, steps))
 
 
@@ -743,14 +743,12 @@ def test_what_was_verified_stays_true_when_rows_are_cut(
     monkeypatch.setattr("signscope.ledger.RECHECKED", 2000)
     path = tmp_path / "ledger.sqlite"
     write_long(path)
-    for _ in range(2):
+    for end in (cut + 100, 14_000, 14_100):
         with Ledger(path, META) as ledger:
             ledger.truncate_from(cut, cut // 1000 + 1)
-            append_long(ledger, cut)
+            append_long(ledger, cut, end, loss=1.0 / end)  # other rows than those that were cut
         with LedgerReader(path) as reader:
-            known = reader.verified()
-            assert known.steps <= 9000
-            reader.verify_since(known, 0)
+            reader.verify_since(reader.verified(), 0)
             reader.verify()
 
 
