@@ -31,7 +31,8 @@ def draw(runs: list[Path], out: Path) -> None:
     from PySide6.QtCore import QSize
     from PySide6.QtWidgets import QApplication
 
-    from app.runs.overlay import OverlaidRun, OverlayPlots
+    from app.runs.overlay import OverlayPlots
+    from app.runs.overlay_plot import OverlaidRun
     from app.runs.picture import save_picture
     from app.theme import Theme, ThemeChoice
     from core.analysis.history import History

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
-from PySide6.QtGui import QColor
 from PySide6.QtWidgets import (
-    QAbstractItemView,
     QComboBox,
     QDialog,
     QDoubleSpinBox,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QPushButton,
     QSplitter,
-    QTableWidget,
-    QTableWidgetItem,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -30,47 +22,18 @@ from PySide6.QtWidgets import (
 
 from app.background import Progress, WorkCancelled, with_progress
 from app.messages import MessageBar, Severity
-from app.runs.loading import batches_to_share, load_history
-from app.runs.overlay import SWATCH_SIZE, OverlaidRun, OverlayPlots, swatch
+from app.runs.compared_run import ComparedRun, load_for_comparison
+from app.runs.comparison_tables import FiguresTable, SettingsTable
+from app.runs.overlay import OverlayPlots
+from app.runs.overlay_plot import OverlaidRun
 from app.runs.picture import save_picture
-from app.runs.run_table import percent, thousands
+from app.runs.run_legend import SWATCH_SIZE, swatch
 from app.theme import Colors
-from app.training.progress import duration_text
 from app.waiting import Tasks
-from core.analysis.catalogue import RunSummary, summarize
-from core.analysis.compare import differences, flat_settings
-from core.analysis.history import History
 from core.errors import ExportError
 from signscope.errors import RunFolderError
-from signscope.folder import RunFolder
 
 _SHARE_PERCENT = 7.0
-_MINUS = "\u2212"
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """One run with its curves and settings; ``settings`` is empty where they cannot be read."""
-
-    summary: RunSummary
-    history: History
-    settings: dict[str, object]
-
-    @property
-    def key(self) -> str:
-        """What tells this run from the others."""
-        return str(self.summary.path)
-
-
-def load_for_comparison(path: Path, progress: Progress | None = None) -> ComparedRun:
-    """Read a run folder; raises RunFolderError when it is none or its ledger cannot be read."""
-    RunFolder.open(path)
-    history = load_history(path, progress)
-    try:
-        settings = flat_settings(path)
-    except RunFolderError:
-        settings = {}  # the curves are worth more than no comparison at all
-    return ComparedRun(summarize(path), history, settings)
 
 
 class ComparisonDialog(QDialog):
@@ -139,8 +102,8 @@ class ComparisonDialog(QDialog):
         top.addWidget(self._remove)
         top.addWidget(add)
 
-        self._figures = _table("figures", "Figures of each run")
-        self._settings = _table("differences", "Settings that differ")
+        self._figures = FiguresTable()
+        self._settings = SettingsTable()
         self._same = QLabel()
         self._same.setObjectName("no_differences")
         self._same.setProperty("role", "muted")
@@ -278,88 +241,17 @@ class ComparisonDialog(QDialog):
 
     @Slot()
     def _show_figures(self) -> None:
-        share = self._share.value() / 100
-        columns = [
-            ("Best WER", [_number(run.summary.best_wer) for run in self._runs], percent, _points),
-            (
-                "Held-out WER",
-                [_number(run.summary.test_wer) for run in self._runs],
-                percent,
-                _points,
-            ),
-            (
-                f"Batches to {self._share.value():g} %",
-                [_number(batches_to_share(run.history, share)) for run in self._runs],
-                _count,
-                _signed_count,
-            ),
-            ("Batches", [float(len(run.history)) for run in self._runs], _count, None),
-            (
-                "Duration",
-                [run.summary.duration_s or math.nan for run in self._runs],
-                _duration,
-                _signed_duration,
-            ),
-        ]
-        titles = ["Run"]
-        for title, _values, _text, delta in columns:
-            titles += [title] if delta is None else [title, "Δ"]
-        table = self._figures
-        table.clear()
-        table.setColumnCount(len(titles))
-        table.setHorizontalHeaderLabels(titles)
-        table.setRowCount(len(self._runs))
-        base = self._baseline.currentIndex()
-        for row, run in enumerate(self._runs):
-            name = _item(run.summary.name, tip=str(run.summary.path), left=True)
-            name.setIcon(swatch(self.plots.style_of(run.key)))
-            table.setItem(row, 0, name)
-            place = 1
-            for _title, values, text, delta in columns:
-                table.setItem(row, place, _item(text(values[row])))
-                place += 1
-                if delta is None:
-                    continue
-                difference = values[row] - values[base]
-                shown = "baseline" if row == base else delta(difference)
-                cell = _item(shown)
-                cell.setForeground(self._delta_color(difference, row == base))
-                table.setItem(row, place, cell)
-                place += 1
-        for place in range(len(titles)):
-            header = table.horizontalHeaderItem(place)
-            if header is not None and place:
-                header.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-            elif header is not None:
-                header.setTextAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        _spread(table)
-
-    def _delta_color(self, difference: float, baseline: bool) -> QColor:
-        """Less is better in every column that has a difference; signs say the same without colour."""
-        if baseline or not math.isfinite(difference) or difference == 0:
-            return QColor(self._colors.muted)
-        return QColor(self._colors.success if difference < 0 else self._colors.warning)
+        self._figures.fill(
+            self._runs,
+            self.plots.style_of,
+            self._colors,
+            baseline=self._baseline.currentIndex(),
+            share=self._share.value() / 100,
+        )
 
     def _show_settings(self) -> None:
         readable = [run for run in self._runs if run.settings]
-        found = differences([run.settings for run in readable]) if readable else []
-        found = [entry for entry in found if entry.key != "name"]  # it stands in the heading
-        table = self._settings
-        table.clear()
-        table.setColumnCount(1 + len(readable))
-        table.setHorizontalHeaderLabels(["Setting", *(run.summary.name for run in readable)])
-        table.setRowCount(len(found))
-        for row, entry in enumerate(found):
-            table.setItem(row, 0, _item(entry.key, left=True))
-            for place, value in enumerate(entry.values):
-                table.setItem(row, place + 1, _item(_setting(value), left=True))
-        for place in range(table.columnCount()):
-            header = table.horizontalHeaderItem(place)
-            if header is not None:
-                header.setTextAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-                if place:
-                    header.setIcon(swatch(self.plots.style_of(readable[place - 1].key)))
-        _spread(table)
+        found = self._settings.fill(readable, self.plots.style_of)
         missing = [run.summary.name for run in self._runs if not run.settings]
         note = f" The settings of {', '.join(missing)} cannot be read." if missing else ""
         if len(readable) < 2:
@@ -368,8 +260,8 @@ class ComparisonDialog(QDialog):
             text = f"All settings are the same.{note}"
         self._same.setText(note.strip() if found else text)
         self._same.setVisible(bool(self._same.text()))
-        table.setVisible(bool(found))
-        self._tabs.setTabText(1, f"Settings that differ ({len(found)})")
+        self._settings.setVisible(bool(found))
+        self._tabs.setTabText(1, f"Settings that differ ({found})")
 
     # ------------------------------------------------------------ picture and theme
 
@@ -403,73 +295,3 @@ class ComparisonDialog(QDialog):
 
 def _reader_of(path: Path) -> Callable[[Progress], ComparedRun]:
     return lambda progress: load_for_comparison(path, progress)
-
-
-def _table(name: str, accessible: str) -> QTableWidget:
-    table = QTableWidget()
-    table.setObjectName(name)
-    table.setAccessibleName(accessible)
-    table.setFrameShape(QFrame.Shape.NoFrame)
-    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-    table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-    table.setTabKeyNavigation(False)
-    table.setShowGrid(False)
-    table.setAlternatingRowColors(True)
-    table.setIconSize(SWATCH_SIZE)
-    table.verticalHeader().hide()
-    table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 10)
-    table.horizontalHeader().setHighlightSections(False)
-    table.horizontalHeader().setSectionsClickable(False)
-    return table
-
-
-def _spread(table: QTableWidget) -> None:
-    header = table.horizontalHeader()
-    header.setMinimumSectionSize(70)
-    header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-    if table.columnCount():
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-
-
-def _item(text: str, *, tip: str = "", left: bool = False) -> QTableWidgetItem:
-    item = QTableWidgetItem(text)
-    side = Qt.AlignmentFlag.AlignLeft if left else Qt.AlignmentFlag.AlignRight
-    item.setTextAlignment(side | Qt.AlignmentFlag.AlignVCenter)
-    item.setToolTip(tip)
-    return item
-
-
-def _number(value: float | int | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "empty"
-
-
-def _count(value: float) -> str:
-    return "never" if math.isnan(value) else thousands(int(value))
-
-
-def _duration(value: float) -> str:
-    return "–" if math.isnan(value) else duration_text(value)
-
-
-def _sign(value: float) -> str:
-    return "±" if value == 0 else "+" if value > 0 else _MINUS
-
-
-def _points(value: float) -> str:
-    return "–" if math.isnan(value) else f"{_sign(value)}{abs(100 * value):.1f}"
-
-
-def _signed_count(value: float) -> str:
-    return "–" if math.isnan(value) else f"{_sign(value)}{thousands(int(abs(value)))}"
-
-
-def _signed_duration(value: float) -> str:
-    return "–" if math.isnan(value) else f"{_sign(value)}{duration_text(abs(value))}"

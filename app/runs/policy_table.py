@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableWidget, QTableWidgetItem
 
-from app.runs.overlay import SWATCH_SIZE, swatch
 from app.runs.policy_figures import PolicyProgress
 from app.runs.run_colors import RunStyle
+from app.runs.run_legend import SWATCH_SIZE, swatch
 
 _HEADINGS = (
     ("Policy", "What was done with each gradient"),

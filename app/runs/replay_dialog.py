@@ -20,7 +20,8 @@ from PySide6.QtWidgets import (
 )
 
 from app.messages import MessageBar, Severity, confirmed
-from app.runs.overlay import OverlaidRun, OverlayPlots
+from app.runs.overlay import OverlayPlots
+from app.runs.overlay_plot import OverlaidRun
 from app.runs.picture import save_picture
 from app.runs.policy_figures import PolicyProgress
 from app.runs.policy_table import PolicyTable

@@ -15,7 +15,8 @@ from PySide6.QtGui import QColor, QImage
 from PySide6.QtSvg import QSvgRenderer
 from pytestqt.qtbot import QtBot
 
-from app.runs.overlay import OverlaidRun, OverlayPlots
+from app.runs.overlay import OverlayPlots
+from app.runs.overlay_plot import OverlaidRun
 from app.runs.picture import save_picture
 from app.runs.run_colors import DARK_RUNS, DASHES, LIGHT_RUNS, run_style
 from app.theme import DARK, LIGHT, Colors
