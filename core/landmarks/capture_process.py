@@ -108,11 +108,6 @@ class CaptureProcess:
             _stdout(process).close()
 
     @property
-    def pid(self) -> int | None:
-        """Number of the child, None before it was started."""
-        return None if self._process is None else self._process.pid
-
-    @property
     def dropped(self) -> int:
         """How many pictures were replaced by newer ones before they were taken."""
         return self._pictures.replaced

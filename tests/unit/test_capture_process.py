@@ -17,7 +17,7 @@ from core.errors import CameraError
 from core.landmarks import capture_process
 from core.landmarks.capture_process import CaptureProcess, Picture
 from tests.conftest import REPOSITORY
-from tests.unit.test_capture import cv2, write_images, write_video
+from tests.unit.test_capture import cv2, write_images, write_one_colour_png, write_video
 
 PLENTY_S = 30.0
 
@@ -33,6 +33,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < limit_s, "it did not come"
         time.sleep(0.01)
+
+
+def the_reader() -> psutil.Process:
+    """The only process that this one has started and not buried."""
+    (reader,) = psutil.Process().children()
+    return reader
 
 
 def has_ended(pid: int) -> bool:
@@ -95,21 +101,19 @@ def test_a_reader_that_hangs_is_told_and_leaves_nobody_waiting(
     write_images(tmp_path / "f", ["1.png", "2.png"])
     with CaptureProcess(str(tmp_path / "f")) as capture:
         take(capture, 1)
-        pid = capture.pid
-        assert pid is not None
-        psutil.Process(pid).suspend()
+        reader = the_reader()
+        reader.suspend()
         with pytest.raises(CameraError, match="Nothing was heard"):
             while capture.take() is not None:  # what came before it hung
                 pass
-    assert not psutil.pid_exists(pid)
+    assert not reader.is_running()
 
 
 def test_killing_frees_whoever_waits_for_a_reader_that_hangs(tmp_path: Path) -> None:
     write_images(tmp_path / "f", ["1.png", "2.png"])
     with CaptureProcess(str(tmp_path / "f")) as capture:
         take(capture, 1)
-        assert capture.pid is not None
-        psutil.Process(capture.pid).suspend()
+        the_reader().suspend()
         threading.Timer(0.2, capture.kill).start()
         pictures = list(iter(capture.take, None))
     assert all(isinstance(picture, Picture) for picture in pictures)
@@ -120,27 +124,26 @@ def test_a_capture_that_was_killed_before_it_began_starts_no_process(tmp_path: P
     capture.kill()
     with capture:
         assert capture.take() is None
-    assert capture.pid is None
+        assert psutil.Process().children() == []
 
 
 def test_a_reader_that_dies_is_told(tmp_path: Path) -> None:
     write_images(tmp_path / "f", ["1.png", "2.png"])
     with CaptureProcess(str(tmp_path / "f")) as capture:
         take(capture, 1)
-        assert capture.pid is not None
-        psutil.Process(capture.pid).kill()
+        the_reader().kill()
         with pytest.raises(CameraError, match="has ended"):
             while capture.take() is not None:
                 pass
 
 
 HOLDS_A_CAPTURE = """
-import sys
+import sys, psutil
 sys.path.insert(0, sys.argv[1])
 from core.landmarks.capture_process import CaptureProcess
 with CaptureProcess(sys.argv[2]) as capture:
     capture.take()
-    print(capture.pid, flush=True)
+    print(psutil.Process().children()[0].pid, flush=True)
     sys.stdin.read()
 """
 
@@ -175,3 +178,27 @@ def test_the_reader_loads_no_torch_no_mediapipe_and_no_qt() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert answer.stdout == "[]\n"
+
+
+READER_WITH_LITTLE_MEMORY = """
+import resource, sys, psutil, core.landmarks.capture
+from core.landmarks.capture_process import send_pictures
+limit = psutil.Process().memory_info().vms + (100 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+send_pictures(sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere address space is not limited so")
+def test_too_little_memory_for_the_pictures_is_a_sentence(tmp_path: Path) -> None:
+    write_one_colour_png(tmp_path / "large.png", 9_000, 9_000)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER_WITH_LITTLE_MEMORY, str(tmp_path / "large.png")],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout is not None
+        said = reader.stdout.read()
+    assert b"There is not enough memory to read the pictures" in said
+    assert str(tmp_path / "large.png").encode() in said
