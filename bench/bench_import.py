@@ -26,7 +26,7 @@ import numpy as np
 from core.corpus.demo import make_demo_corpus
 from core.corpus.importers.mp_data import import_mp_data, parse_signers
 from core.corpus.reader import Corpus
-from core.landmarks.layout import to_values
+from tests.unit.made_samples import to_values
 
 ROUNDS = 3
 CLIP_FRAMES = 30

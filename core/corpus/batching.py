@@ -21,18 +21,20 @@ from torch import Tensor
 from core.config import DataConfig
 from core.corpus.augment import augment
 from core.corpus.reader import Corpus
-from core.corpus.splice import SentencePlan, Splicer, assemble, clip_indices, whole_clip
+from core.corpus.splice import SentencePlan, Splicer, assemble, whole_clip
 from core.corpus.splits import Splits, make_splits
-from core.corpus.training_inputs import check_trainable
+from core.corpus.training_inputs import check_trainable, has_absurd_landmarks
 from core.corpus.vocabulary import Vocabulary
 from core.errors import CorpusError
-from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
+from core.landmarks.layout import LARGEST_VALUE, N_COORDS, N_POINTS, Float32Array
 
 # One stream of random numbers per purpose, so that a change to one leaves the others as they are.
 _TRAIN_STREAM, _EVAL_STREAM, _ORDER_STREAM, _AUGMENT_STREAM = 1, 2, 3, 4
 
 _POOL_BATCHES: Final = 25
 """Sentences are sorted by length within pools of this many batches: little padding, much variety."""
+
+_ABSURD: Final = f"landmarks beyond {LARGEST_VALUE:g}, which are no fractions of an image"
 
 _LONGEST_SEARCH = 1 << 20
 
@@ -89,8 +91,9 @@ class TrainingData:
 
     Raises:
         AlreadyNormalizedError: The corpus holds normalised landmarks.
-        CorpusError: A split is empty, a signer unknown, no gloss is there, a shard is damaged, or
-            splicing is asked for and a sample has several glosses.
+        CorpusError: No sample of a split can be used (but for a dev split that is a share of training:
+            then there is none), a signer unknown, no gloss is there, a shard is damaged, or splicing is
+            asked for and a sample has several glosses.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class TrainingData:
         self._unalignable: list[UnalignableSample] = []
         self._left_out: list[LeftOutSample] = []
         train = self._alignable(self.splits.train)
+        self._check_long_enough(train)
         self.vocabulary = Vocabulary(
             sorted({gloss for i in train for gloss in self._targets_of(i)})
         )
@@ -120,6 +124,8 @@ class TrainingData:
             "dev": self._known(self._alignable(self.splits.dev)),
             "test": self._known(self._alignable(self.splits.test)),
         }
+        if not config.dev_signers and not self._has_sign("dev"):
+            self._usable["dev"] = ()
         self._check_usable()
         self._splicers = {
             name: Splicer(corpus, indices, config)
@@ -134,8 +140,30 @@ class TrainingData:
 
     @property
     def left_out(self) -> tuple[LeftOutSample, ...]:
-        """Samples left out for other reasons: without a sign, or with a gloss that training lacks."""
+        """Samples left out for other reasons: without a sign, with a gloss that training lacks, or absurd."""
         return tuple(self._left_out)
+
+    @property
+    def has_dev(self) -> bool:
+        """Whether there is a dev split to measure progress on."""
+        return bool(self._usable["dev"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what a person would not expect of this corpus."""
+        found = []
+        if not self.has_dev:
+            found.append(
+                "There is no dev split: no signer has a second usable sample of a gloss. Word errors are not "
+                "measured while training, and no epoch can be the best"
+            )
+        absurd = [sample.id for sample in self._left_out if sample.reason == _ABSURD]
+        if absurd:
+            found.append(
+                f"{len(absurd)} sample(s) left out: {_ABSURD}; the first is {absurd[0]}. Import "
+                "the recordings again, x and y as fractions of the image"
+            )
+        return tuple(found)
 
     @property
     def sentences_per_epoch(self) -> int:
@@ -159,12 +187,6 @@ class TrainingData:
         for start in range(0, len(plans), size):
             chosen = plans[start : start + size]
             yield self._make_batch([(plan, assemble(self.corpus, plan)) for plan in chosen])
-
-    def clip_ids(self, sample_id: str) -> tuple[str, ...]:
-        """Give the corpus ids of the clips that the sentence ``sample_id`` of a batch is made of."""
-        if not self.spliced:
-            return (sample_id,)
-        return tuple(self.corpus.ids[index] for index in clip_indices(sample_id))
 
     def describe(self) -> str:
         """Say in one line what is trained and measured on, and what was left out."""
@@ -196,6 +218,9 @@ class TrainingData:
         check = self._fault_when_spliced if self.spliced else self._fault_as_is
         usable = []
         for index in indices:
+            if has_absurd_landmarks(self.corpus, index):
+                self._left_out.append(LeftOutSample(self.corpus.ids[index], _ABSURD))
+                continue
             if not self.spliced and not self._targets_of(index):
                 self._left_out.append(LeftOutSample(self.corpus.ids[index], "no sign in it"))
                 continue
@@ -246,10 +271,28 @@ class TrainingData:
                 usable.append(index)
         return tuple(usable)
 
+    def _check_long_enough(self, train: Sequence[int]) -> None:
+        """Refuse a corpus whose signs are all too short, rather than say that it has no glosses."""
+        if self._unalignable and not any(self._targets_of(i) for i in train):
+            first = self._unalignable[0]
+            raise CorpusError(
+                "No training sample with a sign is long enough for the encoder: "
+                f"{len(self._unalignable)} are too short",
+                subject=str(self.corpus.path),
+                hint=f"The first is {first.id}: {first.reason}. Use longer clips, or fewer strides (model.strides).",
+            )
+
+    def _has_sign(self, split: str) -> bool:
+        return any(self._targets_of(i) for i in self._usable[split])
+
     def _check_usable(self) -> None:
-        for name in ("train", "dev", "test"):
-            wanted = name != "test" or self.config.test_signers
-            if wanted and not any(self._targets_of(i) for i in self._usable[name]):
+        wanted = {
+            "train": True,
+            "dev": bool(self.config.dev_signers),
+            "test": bool(self.config.test_signers),
+        }
+        for name in wanted:
+            if wanted[name] and not self._has_sign(name):
                 raise CorpusError(
                     f"The {name} split has no sample that can be used",
                     subject=str(self.corpus.path),

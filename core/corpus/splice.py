@@ -29,11 +29,6 @@ class SentencePlan:
     frames: int  # before augmentation
 
 
-def clip_indices(sentence_id: str) -> tuple[int, ...]:
-    """Give the corpus indices of the clips that a spliced sentence was made of, from its id alone."""
-    return tuple(int(index) for index in sentence_id.rpartition(":")[2].split("."))
-
-
 def whole_clip(corpus: Corpus, index: int, idle_gloss: str) -> SentencePlan:
     """Plan a sentence that is one sample as it is."""
     glosses = tuple(gloss for gloss in corpus.glosses_of[index] if gloss != idle_gloss)
@@ -87,7 +82,7 @@ class Splicer:
 def assemble(corpus: Corpus, plan: SentencePlan) -> Float32Array:
     """Give the raw landmarks of a planned sentence, (T, 75, 4).
 
-    A single clip is the corpus's own read-only view. In a transition a point that is missing on
+    A single clip is read-only, as the corpus gives it. In a transition a point that is missing on
     either side stays missing.
     """
     if len(plan.clips) == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,10 @@ def make_splits(corpus: Corpus, config: DataConfig, seed: int) -> Splits:
 
     All samples of ``test_signers`` are the test split, all of ``dev_signers`` the dev split. Where no
     dev signer is named, ``dev_share`` of each training signer's samples is, taken gloss by gloss so
-    that rare glosses stay in training.
+    that rare glosses stay in training. It is empty where no signer has two samples of a gloss.
 
     Raises:
-        CorpusError: A named signer is not in the corpus, no signer or no sample is left for training,
-            or the dev split would be empty.
+        CorpusError: A named signer is not in the corpus, or none is left for training.
     """
     _check_signers(corpus, config)
     by_signer: dict[str, list[int]] = defaultdict(list)
@@ -46,20 +45,13 @@ def make_splits(corpus: Corpus, config: DataConfig, seed: int) -> Splits:
         dev = _all_of(by_signer, config.dev_signers)
     else:
         rng = np.random.default_rng(np.random.SeedSequence([seed, _SPLIT_STREAM]))
-        dev = sorted(
-            index
+        groups = [
+            _shuffled_groups(training[signer], corpus.glosses_of, rng)
             for signer in sorted(training)
-            for index in _dev_share(training[signer], corpus.glosses_of, config.dev_share, rng)
-        )
+        ]
+        dev = sorted(_dev_share(groups, config, rng))
     taken = set(dev)
     train = sorted(i for indices in training.values() for i in indices if i not in taken)
-    if not dev:
-        raise CorpusError(
-            f"No sample is left for the dev split: each training signer has a single sample, or "
-            f"dev_share {config.dev_share} is too small",
-            subject=str(corpus.path),
-            hint="Name dev signers, or use a corpus with more samples.",
-        )
     return Splits(tuple(train), tuple(dev), tuple(test))
 
 
@@ -91,25 +83,45 @@ def _all_of(by_signer: dict[str, list[int]], signers: Iterable[str]) -> list[int
     return sorted(index for signer in set(signers) for index in by_signer[signer])
 
 
-def _dev_share(
-    indices: Sequence[int],
-    glosses_of: Sequence[tuple[str, ...]],
-    share: float,
-    rng: np.random.Generator,
-) -> list[int]:
-    """Draw about ``share`` of one signer's samples, at least one, never the last of a single-gloss group.
+_Groups = dict[tuple[str, ...], list[int]]
+"""One signer's samples by gloss, in random order; sentences of several glosses are one group, named ()."""
 
-    Sentences of several glosses form one group.
-    """
-    groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+
+def _shuffled_groups(
+    indices: Sequence[int], glosses_of: Sequence[tuple[str, ...]], rng: np.random.Generator
+) -> _Groups:
+    groups: _Groups = defaultdict(list)
     for index in indices:
         glosses = glosses_of[index]
         groups[glosses if len(glosses) == 1 else ()].append(index)
-    drawn: list[int] = []
-    spare: list[int] = []
-    for key in sorted(groups):
-        group = [int(i) for i in rng.permutation(groups[key])]
-        count = min(round(len(group) * share), len(group) - 1)
-        drawn += group[:count]
-        spare += group[count:-1]
-    return drawn or spare[:1]
+    return {key: [int(i) for i in rng.permutation(groups[key])] for key in sorted(groups)}
+
+
+def _dev_share(
+    signers: Sequence[_Groups], config: DataConfig, rng: np.random.Generator
+) -> Iterator[int]:
+    """Draw about ``dev_share`` of each signer's samples, at least one, never the last of a group."""
+    counts = [
+        {
+            key: min(round(len(group) * config.dev_share), len(group) - 1)
+            for key, group in groups.items()
+        }
+        for groups in signers
+    ]
+    small = not any(
+        count for of in counts for key, count in of.items() if key != (config.idle_gloss,)
+    )
+    for groups, count_of in zip(signers, counts, strict=True):
+        if small:
+            yield from _share_of_all(groups, config, rng)
+        elif any(count_of.values()):
+            yield from (i for key, group in groups.items() for i in group[: count_of[key]])
+        else:
+            yield from [i for group in groups.values() for i in group[:-1]][:1]
+
+
+def _share_of_all(groups: _Groups, config: DataConfig, rng: np.random.Generator) -> list[int]:
+    """Draw from all signs together: each has too few samples for a share of its own."""
+    spare = [i for key, group in groups.items() if key != (config.idle_gloss,) for i in group[:-1]]
+    wanted = max(1, round(sum(map(len, groups.values())) * config.dev_share))
+    return [int(i) for i in rng.permutation(spare)[:wanted]]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+
 from core.corpus.format import RAW
 from core.corpus.reader import Corpus
 from core.errors import AlreadyNormalizedError, CorpusError
 from core.landmarks.input_statistics import InputStatistics, measure_inputs
+from core.landmarks.layout import LARGEST_VALUE
 
 CLIPS_MEASURED: Final = 32
 """Samples looked at: some thousand frames of all signers, measured in some 20 ms."""
@@ -46,6 +49,11 @@ def check_trainable(corpus: Corpus) -> None:
         refuse_if_normalized(
             corpus.landmarks_of(index), subject=f"{corpus.path}, sample {corpus.ids[index]}"
         )
+
+
+def has_absurd_landmarks(corpus: Corpus, index: int) -> bool:
+    """Tell whether sample ``index`` has a value that is no landmark; writers refuse such, up to 0.1.0 they did not."""
+    return bool((np.abs(corpus.landmarks_of(index)) > LARGEST_VALUE).any())
 
 
 def measure_training_inputs(corpus: Corpus, indices: Sequence[int]) -> InputStatistics:

@@ -211,24 +211,6 @@ def from_values(values_TV: npt.NDArray[np.floating]) -> Float32Array:
     return landmarks_TKC
 
 
-def to_values(landmarks_TKC: npt.NDArray[np.floating]) -> Float32Array:
-    """Give (T, 75, 4) landmarks as new (T, 258) float32 values, missing ones as zeros.
-
-    The inverse of :func:`from_values`, except that a hand's visibility is not kept.
-    """
-    check_landmarks(landmarks_TKC)
-    frames = landmarks_TKC.shape[0]
-    filled_TKC = np.nan_to_num(landmarks_TKC.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return np.concatenate(
-        [
-            filled_TKC[:, POSE].reshape(frames, _POSE_VALUES),
-            filled_TKC[:, LEFT_HAND, :VISIBILITY].reshape(frames, _HAND_VALUES),
-            filled_TKC[:, RIGHT_HAND, :VISIBILITY].reshape(frames, _HAND_VALUES),
-        ],
-        axis=1,
-    )
-
-
 def present(landmarks_TKC: npt.NDArray[np.floating]) -> BoolArray:
     """Tell which points have a position: (..., 75, 4) gives bool (..., 75), True where x, y, z are finite."""
     present_TK: BoolArray = np.isfinite(landmarks_TKC[..., :VISIBILITY]).all(axis=-1)

@@ -336,6 +336,8 @@ def _tell_folder_and_inputs(
 
 
 def _tell_unalignable(trainer: Trainer, data: TrainingData) -> None:
+    for warning in data.warnings:
+        trainer.event(EventKind.ALERT, warning)
     if not data.unalignable:
         return
     trainer.event(

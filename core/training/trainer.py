@@ -201,13 +201,15 @@ class Trainer:
         return self._finish_epoch()
 
     def _finish_epoch(self) -> bool:
-        try:
-            dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
-        except DeviceError:
-            self.save_checkpoint()
-            raise
-        if dev is None:
-            return False
+        dev: Evaluation | None = None
+        if self._data.has_dev:
+            try:
+                dev = self.evaluate("dev", keep_going=self._at_batch_boundary)
+            except DeviceError:
+                self.save_checkpoint()
+                raise
+            if dev is None:
+                return False
         record = self._tally.epoch_record(self.epoch, wall_time=time.time(), dev=dev)
         self._account(lambda: self._ledger.append_epoch(record))
         for observer in self._observers:
@@ -215,12 +217,15 @@ class Trainer:
         self.epoch += 1
         self.batch_idx = 0
         self._tally = Tally()
+        self.save_checkpoint(best=dev is not None and self._is_best(dev))
+        return True
+
+    def _is_best(self, dev: Evaluation) -> bool:
         # Many epochs may reach the same WER on a small dev split; the surer of them generalises better.
         improved = (dev.errors.wer, dev.loss) < (self.best_wer, self._best_loss)
         if improved:
             self.best_wer, self._best_loss = dev.errors.wer, dev.loss
-        self.save_checkpoint(best=improved)
-        return True
+        return improved
 
     def _at_limit(self) -> bool:
         return self._max_steps is not None and self.step >= self._max_steps

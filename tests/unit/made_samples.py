@@ -11,7 +11,17 @@ import numpy as np
 from core.corpus.format import Sample
 from core.corpus.reader import Corpus
 from core.corpus.writer import CorpusWriter
-from core.landmarks.layout import LEFT_SHOULDER, N_COORDS, N_POINTS, RIGHT_SHOULDER, Float32Array
+from core.landmarks.layout import (
+    LEFT_HAND,
+    LEFT_SHOULDER,
+    N_COORDS,
+    N_POINTS,
+    POSE,
+    RIGHT_HAND,
+    RIGHT_SHOULDER,
+    VISIBILITY,
+    Float32Array,
+)
 
 
 def make_landmarks(frames: int, seed: int = 0, *, missing: bool = True) -> Float32Array:
@@ -63,3 +73,20 @@ def write_clips(
         for n in range(clips)
     ]
     return Corpus.open(write_corpus(path, samples))
+
+
+def clip_indices(sentence_id: str) -> tuple[int, ...]:
+    """The corpus indices of the clips that a spliced sentence was made of, from its id alone."""
+    return tuple(int(index) for index in sentence_id.rpartition(":")[2].split("."))
+
+
+def to_values(landmarks_TKC: Float32Array) -> Float32Array:
+    """(T, 75, 4) landmarks as (T, 258) values, missing ones as zeros; a hand's visibility is not kept."""
+    filled_TKC = np.nan_to_num(landmarks_TKC)
+    frames = len(filled_TKC)
+    parts = (
+        filled_TKC[:, POSE],
+        filled_TKC[:, LEFT_HAND, :VISIBILITY],
+        filled_TKC[:, RIGHT_HAND, :VISIBILITY],
+    )
+    return np.concatenate([part.reshape(frames, -1) for part in parts], axis=1)

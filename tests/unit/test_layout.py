@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from core.errors import MalformedInputError
 from core.landmarks import layout
+from tests.unit.made_samples import to_values
 
 
 def random_values(frames: int, seed: int = 0) -> np.ndarray:
@@ -73,7 +74,7 @@ def test_undetected_parts_are_missing_and_come_back_as_zeros(
         for (_, part), seen in zip(layout.PARTS, flags, strict=True):
             assert here[frame, part].all() == seen
             assert np.isnan(landmarks[frame, part]).all() == (not seen)
-    assert (layout.to_values(landmarks) == values).all()
+    assert (to_values(landmarks) == values).all()
 
 
 def test_mirror_exchanges_sides_and_keeps_what_is_missing() -> None:

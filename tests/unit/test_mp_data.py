@@ -21,7 +21,8 @@ from core.corpus.importers.mp_data import ImportReport, import_mp_data, parse_si
 from core.corpus.reader import Corpus
 from core.corpus.training_inputs import check_trainable
 from core.errors import ConfigError, CorpusError, MalformedInputError
-from core.landmarks.layout import LEFT_HAND, POSE, RIGHT_HAND, VALUES, to_values
+from core.landmarks.layout import LEFT_HAND, POSE, RIGHT_HAND, VALUES
+from tests.unit.made_samples import to_values
 
 FRAMES = 6
 SIGNERS = {"S1": (range(3),), "S2": (range(3, 6),)}

@@ -92,7 +92,39 @@ def test_holding_out_everyone_is_refused(tmp_path: Path, corpus: Corpus) -> None
         make_splits(alone, DataConfig(test_signers=("S1",)), 0)
 
 
-def test_an_empty_dev_split_is_refused(tmp_path: Path) -> None:
+def test_a_small_corpus_has_a_usable_dev_split(tmp_path: Path) -> None:
+    """60 clips: 10 labels, one of them idle, of 3 signers, twice each."""
+    glosses = ("-", *"ABCDEFGHI")
+    corpus = write_clips(tmp_path / "c", signers=3, glosses=glosses, clips=2)
+    splits = make_splits(corpus, DataConfig(), seed=0)
+    assert len(splits.dev) == 6
+    assert signers_in(corpus, splits.dev) == {"S1", "S2", "S3"}
+    dev = {corpus.glosses_of[i][0] for i in splits.dev}
+    assert "-" not in dev
+    assert len(dev) > 1
+    for signer in corpus.signers:
+        trained = {corpus.glosses_of[i][0] for i in splits.train if corpus.signers_of[i] == signer}
+        assert trained == set(glosses)
+
+
+def test_idle_clips_alone_make_no_dev_split(tmp_path: Path) -> None:
+    samples = [make_sample(f"idle{n}", ("-",)) for n in range(20)]
+    samples += [make_sample(f"A{n}", ("A",), seed=n) for n in range(2)]
+    corpus = Corpus.open(write_corpus(tmp_path / "c", samples))
+    (dev,) = {corpus.glosses_of[i] for i in make_splits(corpus, DataConfig(), 0).dev}
+    assert dev == ("A",)
+
+
+def test_splits_of_other_corpora_are_those_of_earlier_versions(tmp_path: Path) -> None:
+    """Taken from 0.1.0: a share of each gloss, and one sample of a signer whose glosses have no share."""
+    samples = [make_sample(f"S1/A/{n}", ("A",), "S1", seed=n) for n in range(10)]
+    samples += [make_sample(f"S1/-/{n}", ("-",), "S1", seed=n) for n in range(10)]
+    samples += [make_sample(f"S2/{g}/{n}", (g,), "S2", seed=n) for g in "BC" for n in range(2)]
+    corpus = Corpus.open(write_corpus(tmp_path / "c", samples))
+    found = {seed: make_splits(corpus, DataConfig(), seed).dev for seed in range(4)}
+    assert found == {0: (3, 10, 20), 1: (3, 11, 21), 2: (4, 19, 20), 3: (5, 12, 20)}
+
+
+def test_without_second_takes_the_dev_split_is_empty(tmp_path: Path) -> None:
     alone = Corpus.open(write_corpus(tmp_path / "c", [make_sample("a")]))
-    with pytest.raises(CorpusError, match="dev split"):
-        make_splits(alone, DataConfig(), 0)
+    assert make_splits(alone, DataConfig(), 0).dev == ()
