@@ -156,11 +156,24 @@ class ImportDialog(QDialog):
         if self._made:
             self.imported.emit(self._made)
             self.accept()
-        elif not self.busy:
+        elif not self.busy and not self._ask_for_empty():
             self._cancelling = False
             self._job = background(self, self._reading(), "import")
             self._job.progressed.connect(self._on_progressed)
             self._tasks.start(self._import(self._job))
+
+    def _ask_for_empty(self) -> bool:
+        """Name the first field that is empty and go there; an empty path would be the working folder."""
+        for field, name in (
+            (self._source, "Recording"),
+            (self._out, "Corpus"),
+            (self._signers, "Signers"),
+        ):
+            if not field.text().strip():
+                self._tell(f"The field {name} is empty.", fault=True)
+                field.setFocus()
+                return True
+        return False
 
     async def _import(self, job: Job[list[str]]) -> None:
         self._set_busy(True)

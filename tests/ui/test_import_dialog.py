@@ -122,6 +122,21 @@ def test_wrong_input_is_told_without_an_import(
     assert "ends before it begins" in told(dialog)
 
 
+@pytest.mark.parametrize("empty", ["source", "out", "signers"])
+def test_an_empty_field_is_named_and_nothing_is_read(
+    dialog: ImportDialog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    monkeypatch.chdir(recording(tmp_path))  # the folder that an empty path would mean
+    fill(dialog, tmp_path / "MP_Data", tmp_path / "corpus")
+    field = dialog.findChild(QLineEdit, empty)
+    assert field is not None
+    field.setText(" ")
+    press(dialog, "import_go")
+    assert not dialog.busy
+    name = {"source": "Recording", "out": "Corpus", "signers": "Signers"}[empty]
+    assert told(dialog) == f"The field {name} is empty."
+
+
 def test_cancel_ends_an_import_and_writes_nothing(
     dialog: ImportDialog, run_async: RunAsync, tmp_path: Path
 ) -> None:
