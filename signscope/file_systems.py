@@ -35,7 +35,7 @@ def network_file_system(path: Path) -> str:
         if platform == "darwin":
             return _mac_kind(_statfs(os.fspath(real)))
         return "network drive" if _drive_type(real) == _DRIVE_REMOTE else ""
-    except (OSError, ValueError, AttributeError, struct.error):
+    except (OSError, RuntimeError, ValueError, AttributeError, struct.error):
         return ""
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from signscope.errors import LedgerError, RunFolderError
-from signscope.folder import INFO_FILE, About, RunFolder
+from signscope.folder import About, RunFolder
 from signscope.reader import LedgerReader
 
 UNREADABLE = "unreadable"
@@ -123,7 +123,12 @@ def _batches_now(folder: RunFolder) -> int:
 
 
 def _looks_like_a_run(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
     folder = RunFolder(path)
-    return not path.name.startswith(".") and any(
-        file.exists() for file in (path / INFO_FILE, folder.ledger_path, folder.config_path)
-    )
+    try:
+        return any(
+            file.exists() for file in (folder.info_path, folder.ledger_path, folder.config_path)
+        )
+    except OSError:  # not ours to look into: listed with that as its reason
+        return True

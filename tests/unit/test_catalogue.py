@@ -1,4 +1,7 @@
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +81,32 @@ def test_names_and_notes_change_but_folders_stay(tmp_path: Path) -> None:
     assert (run.path, run.name, run.note) == (folder.path, "A better name", "with mirrors")
     with pytest.raises(RunFolderError, match="needs a name"):
         rename_run(folder.path, "  ")
+
+
+def test_a_folder_that_may_not_be_entered_hides_no_other_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder.create(tmp_path, "whole")
+    locked = RunFolder.create(tmp_path, "locked").path
+    stat = os.stat  # whoever may do everything, as in a container, cannot be shut out for real
+
+    def refusing(path: Any, **named: Any) -> os.stat_result:
+        if locked in Path(os.fspath(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **named)
+
+    def refusing_open(path: Any, *arguments: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "stat", refusing)
+    real_open = os.open
+    monkeypatch.setattr(
+        os,
+        "open",
+        lambda path, *rest: (refusing_open if locked in Path(path).parents else real_open)(
+            path, *rest
+        ),
+    )
+    found = {run.path.name: run for run in list_runs(tmp_path)}
+    assert found["whole"].readable
+    assert "Permission denied" in found["locked"].problem
