@@ -25,8 +25,8 @@ from app.monitor.monitor_view import MonitorView
 from app.monitor.run_status import RunStatus
 from app.presenter import RunPresenter, RunViews
 from app.runs.desk import RunsDesk
-from app.runs.export_dialog import PictureSource
 from app.runs.loading import LoadedRun
+from app.runs.picture import PictureSource
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
 from app.training.epoch_table import EpochTable

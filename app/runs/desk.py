@@ -12,8 +12,9 @@ from PySide6.QtWidgets import QWidget
 from app.background import Progress, WorkCancelled, background, with_progress
 from app.messages import MessageBar, Severity, confirmed
 from app.runs.comparison import ComparisonDialog
-from app.runs.export_dialog import ExportDialog, PictureSource
+from app.runs.export_dialog import ExportDialog
 from app.runs.loading import LoadedRun, load_run
+from app.runs.picture import PictureSource
 from app.runs.replay_controller import ReplayController, ReplayJob, replay_story
 from app.runs.replay_dialog import ReplayDialog
 from app.runs.run_browser import RunBrowser
@@ -272,7 +273,7 @@ class RunsDesk(QObject):
         if self.shown_run is None:
             self._messages.tell(
                 "There is no run to export.",
-                "Start a run, or open one with Runs → Browse runs….",
+                "Start a run, or open one with Runs → Browse runs.",
                 Severity.WARNING,
             )
         else:
@@ -286,9 +287,7 @@ class RunsDesk(QObject):
         except SignScopeError:
             name = path.name
         picture = self._plots if path == self.shown_run else None
-        dialog = ExportDialog(
-            path, name, self._theme.colors, self._settings.last_folder, picture, self._window
-        )
+        dialog = ExportDialog(path, name, self._theme.colors, path, picture, self._window)
         dialog.open()
         return dialog
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from PySide6.QtCore import QSize, Qt, QUrl, Slot
+from PySide6.QtCore import Qt, QUrl, Slot
 from PySide6.QtGui import QCloseEvent, QDesktopServices
 from PySide6.QtWidgets import (
     QButtonGroup,
     QDialog,
-    QDoubleSpinBox,
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
@@ -21,14 +17,15 @@ from PySide6.QtWidgets import (
     QProgressBar,
     QPushButton,
     QRadioButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from app.background import Job, Progress, WorkCancelled, background
 from app.messages import MessageBar, Severity, confirmed
-from app.runs.picture import LARGEST, save_picture
+from app.runs.export_kinds import KINDS, ExportKind, LedgerKind
+from app.runs.picture import PictureSource, save_picture
+from app.runs.picture_size import PictureSize
 from app.runs.run_table import thousands
 from app.theme import Colors
 from app.waiting import Tasks
@@ -36,54 +33,6 @@ from signscope.errors import SignScopeError
 from signscope.folder import safe_name
 
 _BAR_STEPS = 1000
-
-LedgerKind = Literal["csv", "parquet", "tensorboard", "html"]
-
-
-@dataclass(frozen=True, slots=True)
-class PictureSource:
-    """A view that can be saved as a picture.
-
-    Args:
-        view: The widget.
-        redraw: Lets it draw anew for another size.
-    """
-
-    view: QWidget
-    redraw: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    key: str
-    title: str
-    text: str
-    suffix: str
-    ledger: LedgerKind | None = None  # None: a picture of the plots
-
-
-_KINDS = (
-    _Kind("png", "Picture (PNG)", "The plots as the window shows them now", ".png"),
-    _Kind("svg", "Picture (SVG)", "The same as lines and text, sharp at any size", ".svg"),
-    _Kind("csv", "Table (CSV)", "One line for every batch, nothing left out", ".csv", "csv"),
-    _Kind(
-        "parquet", "Table (Parquet)", "The same, smaller and quicker to read", ".parquet", "parquet"
-    ),
-    _Kind(
-        "tensorboard",
-        "TensorBoard",
-        "A log folder with every batch, values not rounded",
-        "-tensorboard",
-        "tensorboard",
-    ),
-    _Kind(
-        "html",
-        "Report (HTML)",
-        "One page with curves, epochs, settings and findings; opens offline",
-        ".html",
-        "html",
-    ),
-)
 
 
 class ExportDialog(QDialog):
@@ -133,7 +82,8 @@ class ExportDialog(QDialog):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
         column.addLayout(self._make_kinds())
-        column.addWidget(self._make_size())
+        self._size = PictureSize()
+        column.addWidget(self._size)
         column.addLayout(self._make_target())
         outer.addWidget(self._inputs)
         outer.addWidget(self.messages)
@@ -151,7 +101,7 @@ class ExportDialog(QDialog):
         grid.setColumnStretch(1, 1)
         group = QButtonGroup(self)
         self._kind_buttons: dict[str, QRadioButton] = {}
-        for row, kind in enumerate(_KINDS):
+        for row, kind in enumerate(KINDS):
             button = QRadioButton(kind.title)
             button.setObjectName(f"export.{kind.key}")
             text = QLabel(kind.text)
@@ -167,40 +117,6 @@ class ExportDialog(QDialog):
             grid.addWidget(button, row, 0)
             grid.addWidget(text, row, 1)
         return grid
-
-    def _make_size(self) -> QWidget:
-        self._size = QWidget()
-        self._width, self._height = QSpinBox(), QSpinBox()
-        for box, name, value in (
-            (self._width, "Width of the picture", 1600),
-            (self._height, "Height of the picture", 1000),
-        ):
-            box.setObjectName(name.split()[0].lower())
-            box.setAccessibleName(name)
-            box.setRange(200, LARGEST)
-            box.setSingleStep(100)
-            box.setValue(value)
-        self._height.setSuffix(" pixels")
-        self._scale = QDoubleSpinBox()
-        self._scale.setObjectName("scale")
-        self._scale.setAccessibleName("Size of text and lines")
-        self._scale.setRange(0.5, 8.0)
-        self._scale.setSingleStep(0.25)
-        self._scale.setValue(1.25)
-        self._scale.setPrefix("× ")
-        self._scale.setToolTip("× 1 is the size of text and lines on the screen")
-        row = QHBoxLayout(self._size)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(8)
-        row.addWidget(QLabel("Size"))
-        row.addWidget(self._width)
-        row.addWidget(QLabel("×"))
-        row.addWidget(self._height)
-        row.addSpacing(16)
-        row.addWidget(QLabel("Text and lines"))
-        row.addWidget(self._scale)
-        row.addStretch(1)
-        return self._size
 
     def _make_target(self) -> QHBoxLayout:
         self._target = QLineEdit()
@@ -274,8 +190,8 @@ class ExportDialog(QDialog):
         self._target.setText(path)
         self._target.setModified(True)
 
-    def _kind(self) -> _Kind:
-        return next(kind for kind in _KINDS if self._kind_buttons[kind.key].isChecked())
+    def _kind(self) -> ExportKind:
+        return next(kind for kind in KINDS if self._kind_buttons[kind.key].isChecked())
 
     @Slot()
     def _on_kind(self) -> None:
@@ -285,7 +201,7 @@ class ExportDialog(QDialog):
         self._size.setEnabled(kind.ledger is None)
         path = self.target if self._target.text().strip() else self._folder / safe_name(self._name)
         name = path.name
-        for other in _KINDS:
+        for other in KINDS:
             name = name.removesuffix(other.suffix)
         self._target.setText(str(path.with_name(name + kind.suffix)))
 
@@ -350,9 +266,10 @@ class ExportDialog(QDialog):
         save_picture(
             self._picture.view,
             target,
-            QSize(self._width.value(), self._height.value()),
-            self._scale.value(),
+            self._size.pixels,
+            self._size.scale,
             self._picture.redraw,
+            title=self._name,
         )
 
     async def _write_ledger(self, kind: LedgerKind, target: Path, replace: bool) -> None:

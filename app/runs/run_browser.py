@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import (
-    QFile,
     QItemSelectionModel,
     QModelIndex,
     QPoint,
-    QStandardPaths,
     Qt,
     QTimer,
     QUrl,
@@ -25,22 +20,22 @@ from PySide6.QtWidgets import (
     QAbstractItemView,
     QDialog,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
-    QHeaderView,
     QLabel,
     QLineEdit,
     QMenu,
     QPushButton,
     QStackedLayout,
-    QTableView,
     QVBoxLayout,
     QWidget,
 )
 
 from app.background import background
 from app.messages import MessageBar, Severity, confirmed
-from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, STARTED, RunFilter, RunTableModel
+from app.runs.bin import Trash, move_to_bin
+from app.runs.browser_actions import ACTIONS, NEEDS_ONE, NEEDS_READABLE
+from app.runs.run_list import RunList
+from app.runs.run_table import ACTIVE_STATES, NAME, NOTE, RunFilter, RunTableModel
 from app.theme import Colors
 from app.waiting import Tasks
 from core.analysis.catalogue import RunSummary, list_runs, rename_run, set_note
@@ -48,57 +43,6 @@ from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
 
 REFRESH_MS = 2000
-_WIDTHS = (
-    "2026-11-22 21.40 demo corpus",
-    "Interrupted",
-    "demo (synthetic)",
-    "Best WER",
-    "Held-out WER",
-    "50 of 50",
-    "Batches",
-    "12 h 05 min",
-    "Device",
-    "2026-11-22 21:40",
-)
-"""Texts that fit into the columns; the note has the rest."""
-
-Trash = Callable[[Path], bool]
-"""Moves a folder into the bin; says whether there is a bin that took it."""
-
-
-def move_to_bin(path: Path) -> bool:
-    """Move a folder into the bin of the desktop; say whether that worked."""
-    if sys.platform.startswith(
-        "linux"
-    ):  # there the bin is made within this folder, but not the folder
-        data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
-        with contextlib.suppress(OSError):
-            Path(data).mkdir(parents=True, exist_ok=True)
-    # PySide gives a bool, or (bool, place), as its version pleases.
-    result: object = QFile.moveToTrash(str(path))
-    return bool(result[0] if isinstance(result, tuple) else result)
-
-
-@dataclass(frozen=True, slots=True)
-class _ActionSpec:
-    key: str
-    text: str
-    shortcut: str
-    tip: str
-
-
-_ACTIONS = (
-    _ActionSpec("open", "&Open curves", "Ctrl+Return", "Show the run in the window"),
-    _ActionSpec("compare", "&Compare", "Ctrl+M", "Draw the chosen runs over each other"),
-    _ActionSpec("resume", "&Resume", "Ctrl+R", "Go on training from the newest checkpoint"),
-    _ActionSpec("export", "&Export…", "Ctrl+E", "Write pictures, tables or a report of the run"),
-    _ActionSpec("rename", "Re&name", "F2", "Change the name; the folder keeps its own"),
-    _ActionSpec("note", "Edit &note", "Ctrl+N", "Write something about the run"),
-    _ActionSpec("folder", "Open &folder", "Ctrl+O", "Show the run's files in the file manager"),
-    _ActionSpec("delete", "Move to &bin", "Delete", "Move the run's folder into the bin"),
-)
-_NEEDS_READABLE = ("open", "compare", "resume", "export", "rename", "note")
-_NEEDS_ONE = ("open", "resume", "export", "rename", "note", "folder")
 
 
 class RunBrowser(QDialog):
@@ -153,7 +97,8 @@ class RunBrowser(QDialog):
         outer.addWidget(self.messages)
         middle = QWidget()
         self._stack = QStackedLayout(middle)
-        self._stack.addWidget(self._make_table())
+        self._view = RunList(self.filter)
+        self._stack.addWidget(self._view)
         self._empty = QLabel()
         self._empty.setObjectName("no_runs")
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -171,6 +116,11 @@ class RunBrowser(QDialog):
         self._details.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         outer.addWidget(self._details)
         outer.addLayout(self._make_buttons())
+        view = self._view
+        view.customContextMenuRequested.connect(self._on_menu)
+        view.doubleClicked.connect(self._on_double_click)
+        view.selectionModel().selectionChanged.connect(self._on_selected)
+        view.entered.connect(self._on_enter)
         self._show_list()
         self._on_selected()
 
@@ -178,7 +128,7 @@ class RunBrowser(QDialog):
 
     def _make_actions(self) -> None:
         self.actions_: dict[str, QAction] = {}
-        for spec in _ACTIONS:
+        for spec in ACTIONS:
             action = QAction(spec.text, self)
             action.setObjectName(f"browser.{spec.key}")
             action.setShortcut(QKeySequence(spec.shortcut))
@@ -212,38 +162,10 @@ class RunBrowser(QDialog):
         row.addWidget(other)
         return row
 
-    def _make_table(self) -> QTableView:
-        view = self._view = QTableView()
-        view.setObjectName("runs")
-        view.setAccessibleName("Runs")
-        view.setModel(self.filter)
-        view.setFrameShape(QFrame.Shape.NoFrame)
-        view.setSortingEnabled(True)
-        view.sortByColumn(STARTED, Qt.SortOrder.DescendingOrder)
-        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        view.setTabKeyNavigation(False)
-        view.setShowGrid(False)
-        view.setAlternatingRowColors(True)
-        view.verticalHeader().hide()
-        view.verticalHeader().setDefaultSectionSize(view.fontMetrics().height() + 12)
-        header = view.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        header.setStretchLastSection(True)
-        header.setHighlightSections(False)
-        for place, text in enumerate(_WIDTHS):
-            view.setColumnWidth(place, view.fontMetrics().horizontalAdvance(text) + 14)
-        view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        view.customContextMenuRequested.connect(self._on_menu)
-        view.doubleClicked.connect(self._on_double_click)
-        view.selectionModel().selectionChanged.connect(self._on_selected)
-        return view
-
     def _make_buttons(self) -> QHBoxLayout:
         row = QHBoxLayout()
         row.setSpacing(8)
-        for spec in _ACTIONS:
+        for spec in ACTIONS:
             action = self.actions_[spec.key]
             button = QPushButton(action.text())
             button.setObjectName(f"button.browser.{spec.key}")
@@ -362,9 +284,9 @@ class RunBrowser(QDialog):
         runs = self.chosen()
         for key, action in self.actions_.items():
             enabled = bool(runs)
-            if key in _NEEDS_ONE:
+            if key in NEEDS_ONE:
                 enabled = len(runs) == 1
-            if key in _NEEDS_READABLE:
+            if key in NEEDS_READABLE:
                 enabled = enabled and all(run.readable for run in runs)
             if key == "resume":
                 enabled = enabled and runs[0].state not in (*ACTIVE_STATES, "finished")
@@ -381,6 +303,11 @@ class RunBrowser(QDialog):
         if index.column() == NOTE:
             self._note()
         elif self.actions_["open"].isEnabled():
+            self._open()
+
+    @Slot()
+    def _on_enter(self) -> None:
+        if self.actions_["open"].isEnabled():
             self._open()
 
     @Slot(QPoint)

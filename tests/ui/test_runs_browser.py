@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QEvent, QItemSelectionModel, Qt
 from PySide6.QtGui import QKeyEvent
+from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLineEdit, QMessageBox
 from pytestqt.qtbot import QtBot
 
-from app.runs.run_browser import RunBrowser, move_to_bin
+from app.runs.bin import move_to_bin
+from app.runs.run_browser import RunBrowser
 from app.runs.run_table import COLUMNS, NAME, NOTE, STATE
 from app.theme import DARK, LIGHT
 from signscope.folder import RunFolder
@@ -137,6 +139,22 @@ async def type_over(browser: RunBrowser, text: str) -> None:
             editor, QKeyEvent(kind, Qt.Key.Key_Return, Qt.KeyboardModifier.NoModifier)
         )
     await asyncio.sleep(0)
+
+
+def test_enter_in_the_table_opens_the_run(browse: Browse, tmp_path: Path) -> None:
+    path = make_run(tmp_path, "one")
+    broken = make_run(tmp_path, "broken")
+    (broken / "run.json").write_text("{")
+    opened: list[Path] = []
+
+    async def enter(browser: RunBrowser) -> None:
+        browser.open_asked.connect(opened.append)
+        for name in ("one", "broken"):
+            choose(browser, name)
+            QTest.keyClick(browser._view, Qt.Key.Key_Return)
+        assert opened == [path], "also what cannot be read, or not at all"
+
+    browse(tmp_path, enter)
 
 
 def test_name_and_note_are_written_into_the_folder(browse: Browse, tmp_path: Path) -> None:

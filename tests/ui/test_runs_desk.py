@@ -238,12 +238,14 @@ def test_export_offers_the_plots_of_the_run_shown_only(in_window: InWindow, tmp_
     async def export(window: MainWindow) -> None:
         window.runs.export()
         assert "no run to export" in told(window)
+        assert "…." not in told(window)
         window.runs.open_run(shown)
         await until(lambda: window.runs.shown_run == shown, "the run")
         window.actions_["run.export"].trigger()
         dialog = export_dialog(window)
         assert dialog is not None
         assert dialog.kind == "png"
+        assert dialog.target.parent == shown, "proposed beside corpora"
         dialog.set_target(str(tmp_path / "plots.png"))
         dialog.export()
         await until(lambda: not dialog.busy, "the picture")

@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,8 @@ from pytestqt.qtbot import QtBot
 from shiboken6 import Shiboken
 
 from app.background import Progress
-from app.runs.export_dialog import ExportDialog, PictureSource
+from app.runs.export_dialog import ExportDialog
+from app.runs.picture import PictureSource
 from app.theme import LIGHT
 from signscope.ledger import LedgerReader
 from tests.ui.conftest import RunAsync
@@ -175,3 +177,19 @@ def test_without_plots_there_is_no_picture(
         dialog.deleteLater()
 
     run_async(look())
+
+
+def test_a_picture_has_the_name_of_its_run_above_the_plots(export: Export, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", "my run", steps=3)
+
+    async def write_picture(dialog: ExportDialog) -> None:
+        await write(dialog, "svg", tmp_path / "plots.svg")
+        assert dialog.messages.text() == ""
+
+    export(run, write_picture)
+    texts = [
+        "".join(element.itertext()).strip()
+        for element in ElementTree.parse(tmp_path / "plots.svg").iter()
+        if element.tag.endswith("}text")
+    ]
+    assert texts[:2] == ["my run", "a plot"]
