@@ -35,7 +35,9 @@ NO_MUTANT = "none"
 
 MUTMUT = str(Path(sys.executable).with_name("mutmut"))
 
-AT_IMPORT = re.compile(r"signscope\.schema\.x(__fields?|ǁRecordTableǁ__init__)__mutmut_")
+AT_IMPORT = re.compile(
+    r"signscope\.(schema\.x(__fields?|ǁRecordTableǁ__init__)|reader\.x__one_of)__mutmut_"
+)
 """Functions that only run while their module is imported: mutmut chooses a mutant after that, so none is ever run."""
 
 NOT_RUN, SURVIVED, NO_TESTS = (

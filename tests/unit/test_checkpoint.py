@@ -136,6 +136,15 @@ def test_a_truncated_newest_is_refused_and_the_one_before_offered(tmp_path: Path
         newest_checkpoint(tmp_path)
 
 
+def test_the_newest_that_is_whole_is_offered_however_many_are_damaged(tmp_path: Path) -> None:
+    for step in (1, 3, 5, 7):
+        write_checkpoint(make_checkpoint(step), tmp_path / f"step-{step:010d}.safetensors")
+    for damaged in list_checkpoints(tmp_path)[:2]:
+        damaged.write_bytes(damaged.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match=r"--checkpoint step-0000000003\.safetensors"):
+        newest_checkpoint(tmp_path)
+
+
 def test_another_format_is_said_by_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

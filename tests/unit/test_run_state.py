@@ -73,6 +73,31 @@ def test_a_paused_worker_wakes_at_once(event: RunEvent, after: RunState) -> None
     assert control.snapshot().state is after
 
 
+def test_a_paused_worker_rests_until_it_is_resumed() -> None:
+    control = RunControl()
+    control.apply(RunEvent.START)
+    control.apply(RunEvent.PAUSE)
+    worker = threading.Thread(target=control.wait_while_paused)
+    worker.start()
+    assert control.wait_for(RunState.PAUSED, timeout_s=10)
+    worker.join(0.3)
+    rested = worker.is_alive()
+    control.apply(RunEvent.RESUME)
+    worker.join(10)
+    assert rested
+
+
+def test_applying_if_allowed_says_whether_it_was() -> None:
+    control = RunControl()
+    assert control.apply_if_allowed(RunEvent.START) is True
+    assert control.apply_if_allowed(RunEvent.START) is False
+    assert control.snapshot().state is RunState.RUNNING
+
+
+def test_waiting_for_a_state_that_does_not_come_ends_at_its_limit() -> None:
+    assert RunControl().wait_for(RunState.FINISHED, timeout_s=0.01) is False
+
+
 def test_the_listener_may_ask_for_the_state() -> None:
     seen: list[bool] = []
     control: RunControl
