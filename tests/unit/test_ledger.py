@@ -220,6 +220,21 @@ def test_each_broken_invariant_is_told(
         assert any(sentence in told for told in broken_invariants(reader))
 
 
+@pytest.mark.parametrize(("off", "sound"), [(1e-7, True), (1e-5, False)])
+def test_a_mean_may_differ_by_the_order_of_its_sum_and_no_more(
+    tmp_path: Path, off: float, sound: bool
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    steps = [make_step(number) for number in range(10)]
+    epoch = make_epoch(1, steps)
+    with Ledger(path, META) as ledger:
+        for record in steps:
+            ledger.append(record)
+        ledger.append_epoch(dataclasses.replace(epoch, avg_loss=epoch.avg_loss * (1 + off)))
+    with LedgerReader(path) as reader:
+        assert (broken_invariants(reader) == []) is sound
+
+
 def test_a_gap_is_told(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     write(path, [make_step(step, batches_per_epoch=100) for step in (0, 1, 3)])
