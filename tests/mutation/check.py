@@ -51,7 +51,7 @@ NOT_RUN, SURVIVED, NO_TESTS = (
 class Survivor:
     """A change that no test notices. ``was`` and ``became`` are lines of source, without indentation."""
 
-    module: str
+    function: str  # dotted, as in "signscope.reader.LedgerReader.verify"
     was: str
     became: str
 
@@ -93,12 +93,18 @@ def sample(mutants: Iterable[str], each: int, seed: int) -> list[str]:
     ]
 
 
-def survivor_of(module: str, diff: str) -> Survivor:
-    """Read a change out of mutmut's unified diff."""
+def function_of(mutant: str) -> str:
+    """Give the function that a mutant changes: ``a.b.f`` for ``a.b.x_f__mutmut_3``, ``a.b.C.f`` for ``a.b.xǁCǁf__...``."""
+    name = mutant.rpartition("__mutmut_")[0].removeprefix(f"{module_of(mutant)}.")
+    return ".".join([module_of(mutant), *name.removeprefix("x_").removeprefix("xǁ").split("ǁ")])
+
+
+def survivor_of(mutant: str, diff: str) -> Survivor:
+    """Read the change that a mutant is out of mutmut's unified diff."""
     lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
     was = [line[1:].strip() for line in lines if line.startswith("-")]
     became = [line[1:].strip() for line in lines if line.startswith("+")]
-    return Survivor(module, " ".join(was), " ".join(became))
+    return Survivor(function_of(mutant), " ".join(was), " ".join(became))
 
 
 def run_mutmut(arguments: Sequence[str], limit_s: float) -> int:
@@ -170,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = verdicts()
     codes = {name: found[name] for name in chosen}
     survivors = {
-        name: survivor_of(module_of(name), diff_of(name))
+        name: survivor_of(name, diff_of(name))
         for name, code in codes.items()
         if code in (SURVIVED, NO_TESTS)
     }

@@ -8,6 +8,7 @@ import pytest
 
 from tests.mutation.check import (
     Survivor,
+    function_of,
     known_survivors,
     module_of,
     sample,
@@ -40,17 +41,22 @@ def test_what_only_runs_at_import_is_not_sampled() -> None:
 def test_a_survivor_is_known_by_its_change_and_not_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "survivors.toml"
     path.write_text(
-        '[[survivor]]\nmodule = "signscope.norms"\nwas = "return a <= 1"\n'
+        '[[survivor]]\nfunction = "signscope.norms.f"\nwas = "return a <= 1"\n'
         'became = "return a < 1"\nreason = "both are one"\n'
     )
-    change = survivor_of("signscope.norms", DIFF)
-    other = Survivor("signscope.norms", "return a <= 1", "return a > 1")
+    change = survivor_of("signscope.norms.x_f__mutmut_7", DIFF)
+    other = Survivor("signscope.norms.f", "return a <= 1", "return a > 1")
     assert unexpected({"n_1": change, "n_2": other}, known_survivors(path)) == [("n_2", other)]
+
+
+def test_a_mutant_is_named_by_its_function() -> None:
+    assert function_of("a.b.x__close__mutmut_12") == "a.b._close"
+    assert function_of("a.b.xǁReaderǁ_close__mutmut_1") == "a.b.Reader._close"
 
 
 def test_a_survivor_needs_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "survivors.toml"
-    path.write_text('[[survivor]]\nmodule = "m"\nwas = "a"\nbecame = "b"\nreason = " "\n')
+    path.write_text('[[survivor]]\nfunction = "m"\nwas = "a"\nbecame = "b"\nreason = " "\n')
     with pytest.raises(ValueError, match="without a reason"):
         known_survivors(path)
 

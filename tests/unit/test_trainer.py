@@ -206,6 +206,7 @@ def test_non_finite_batches_are_recorded_and_leave_everything_untouched(
         assert record.outcome is Outcome.SKIPPED_NON_FINITE_LOSS
         assert "non-finite" in record.detail
         assert "pose.project.weight" in record.detail
+        assert record.detail.endswith(" more")  # of the tensors, only some are named
         assert record.sample_ids
     assert [epoch.non_finite for epoch in seen.epochs] == [2, 1]
     assert all(math.isfinite(epoch.avg_loss) for epoch in seen.epochs)
