@@ -34,6 +34,7 @@ class MessagePage(QWidget):
         self.button.setAutoDefault(True)
         self.cancel = QPushButton("Cancel")
         self.cancel.setObjectName("camera_fetch_cancel")
+        self.cancel.setProperty("role", "secondary")
         self.cancel.setAutoDefault(True)
         self.progress = QProgressBar()
         self.progress.setObjectName("camera_fetch_progress")

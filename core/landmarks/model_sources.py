@@ -316,6 +316,10 @@ class PackageIndexSource:
         found = sorted(wheels.glob("*.whl")) if wheels.is_dir() else []
         if process.returncode != 0 or not found:
             reason = output[-1] if output else f"pip ended with {process.returncode}"
+            if any(
+                "Retrying (" in line for line in output
+            ):  # its last line then speaks of versions
+                reason = "the package index did not answer"
             raise SourceUnavailable(reason.removeprefix("ERROR: "), whole=True)
         return found[0]
 

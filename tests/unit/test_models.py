@@ -408,4 +408,5 @@ def test_the_command_gives_up_behind_a_proxy_that_never_answers(tmp_path: Path) 
         )
     assert answer.returncode == 2
     assert "could not be fetched" in answer.stderr
+    assert "the package index did not answer" in answer.stderr
     assert "Traceback" not in answer.stderr
