@@ -101,6 +101,18 @@ def test_buckets_grow_only_when_the_range_doubles() -> None:
     assert len(set(sizes)) == sizes[-1] - sizes[0] + 1 <= 10
 
 
+@given(st.integers(0, 10**7), st.integers(0, 10**6), st.integers(2, 3000))
+def test_buckets_are_the_smallest_that_fit_wherever_the_range_lies(
+    first: int, length: int, most: int
+) -> None:
+    def touched(bits: int) -> int:
+        return ((first + length) >> bits) - (first >> bits) + 1
+
+    bits = bucket_bits(first, first + length, most)
+    assert touched(bits) <= most
+    assert bits == 0 or touched(bits - 1) > most
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5000), st.floats(0, 1))
 def test_truncated_and_refilled_equals_never_truncated(

@@ -235,6 +235,18 @@ def test_a_mean_may_differ_by_the_order_of_its_sum_and_no_more(
         assert (broken_invariants(reader) == []) is sound
 
 
+@pytest.mark.parametrize("meta", [{}, {"policy": "none"}, {"policy": "skip:9", "max_norm": 0.5}])
+def test_norms_are_held_to_no_bound_that_the_ledger_was_not_told(
+    tmp_path: Path, meta: dict[str, str | float]
+) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, meta) as ledger:
+        for step in range(10):
+            ledger.append(make_step(step))
+    with LedgerReader(path) as reader:
+        assert broken_invariants(reader) == []
+
+
 def test_a_gap_is_told(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     write(path, [make_step(step, batches_per_epoch=100) for step in (0, 1, 3)])
