@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -229,6 +230,26 @@ def test_the_real_trainer_finishes(
     assert blocker.args[0].state == "finished"
     assert len(steps) == 2 * BATCHES_PER_EPOCH
     assert controller.snapshot().state is RunState.FINISHED
+
+
+def test_a_corpus_truncated_while_training_fails_the_run_and_the_window_goes_on(
+    make_controller: MakeController, qtbot: QtBot, tmp_path: Path
+) -> None:
+    controller = make_controller()
+    corpus, runs = tiny_corpus(tmp_path), tmp_path / "runs"
+    steps: list[StepRecord] = []
+    controller.updated.connect(lambda run: steps.extend(batches(run)))
+    with qtbot.waitSignal(controller.failed, timeout=LIMIT_MS) as blocker:
+        controller.start(RunRequest(tiny_config(corpus, optim={"epochs": 1000}), runs))
+        qtbot.waitUntil(lambda: bool(steps), timeout=LIMIT_MS)
+        (shard,) = corpus.glob("shard-*")
+        os.truncate(shard, 1000)
+    assert isinstance(blocker.args[0], CorpusError)
+    assert "has 1000 bytes, expected" in blocker.args[0].what
+    assert controller.snapshot().state is RunState.FAILED
+    (tmp_path / "other").mkdir()
+    with qtbot.waitSignal(controller.ended, timeout=LIMIT_MS):
+        controller.start(RunRequest(tiny_config(tiny_corpus(tmp_path / "other")), runs))
 
 
 def test_a_job_is_any_callable() -> None:
