@@ -118,6 +118,13 @@ class RunPresenter(QObject):
         """Folder of the run shown, where there is one."""
         return None if self.source is None else self.source.folder
 
+    @property
+    def _max_norm(self) -> float | None:
+        """What the run clips to: one that a replay made without clipping goes on without, when resumed."""
+        if self.source is None or (self._before is not None and self._before.max_norm is None):
+            return None
+        return self.source.max_norm
+
     # ------------------------------------------------------------ which run
 
     def begin(self, request: RunRequest, before: LoadedRun | None = None) -> bool:
@@ -157,9 +164,9 @@ class RunPresenter(QObject):
         self._epochs = []
         self._waiting_for = ""
         self._progress = RunProgress(source.plan)
-        self._narrator = Narrator(0, source.max_norm)
+        self._narrator = Narrator(0, self._max_norm)
         views.monitor.clear(None if before is None else before.history)
-        views.monitor.set_max_norm(source.max_norm)
+        views.monitor.set_max_norm(self._max_norm)
         for view in (views.log, views.epochs, views.health, views.status):
             view.clear()
         views.status.show_synthetic(source.synthetic)
@@ -243,8 +250,7 @@ class RunPresenter(QObject):
         if isinstance(record, RunPlan):
             self._waiting_for = ""
             self._progress.plan = record
-            assert self.source is not None
-            self._narrator = Narrator(record.total_epochs, self.source.max_norm)
+            self._narrator = Narrator(record.total_epochs, self._max_norm)
         elif isinstance(record, RunPlace):
             views.monitor.set_folder(RunFolder(record.folder))
             self.changed.emit()

@@ -16,7 +16,7 @@ from app.main_window import MainWindow
 from app.runs.loading import load_run
 from app.training.live_run import RunRequest
 from app.training.run_controller import RunJob
-from core.config import load_config
+from core.config import RunConfig, load_config
 from core.errors import CorpusError
 from core.training.imports import _importing
 from core.training.session import RunResult
@@ -114,8 +114,11 @@ def test_the_clipping_line_goes_with_the_run_that_clipped(
         ledger.append(step_record(0))
     window.presenter.open(clipped)
     assert "limit" in window.monitor.norms.lines
-    window.presenter.open(load_run(folder.path))
+    free = load_run(folder.path)
+    window.presenter.open(free)
     assert "limit" not in window.monitor.norms.lines
+    assert window.presenter.begin(RunRequest(RunConfig(), tmp_path, resume=folder.path), free)
+    assert "limit" not in window.monitor.norms.lines, "it goes on without clipping"
 
 
 def test_what_is_chosen_for_the_next_run_leaves_the_run_shown_alone(
