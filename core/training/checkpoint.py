@@ -279,12 +279,13 @@ def best_epoch(folder: Path, step: int, dev_of_epoch: Mapping[int, Evaluation]) 
     return min(found, key=lambda each: (each.wer, each.loss, each.epoch), default=None)
 
 
-def go_back(folder: Path, step: int, best: BestEpoch | None) -> None:
-    """Remove what a run must not find once it goes on from ``step``, and what a kill left half-written.
+def go_back(folder: Path, step: int, best: BestEpoch | None, keep: int) -> None:
+    """Remove what a run must not find once it goes on from ``step``, and what a kill left half done.
 
     Checkpoints of later steps belong to a course of the run that is about to be made again, maybe
     otherwise: resuming from one of them later would mix the two. ``best`` becomes the best checkpoint;
-    with None there is none. Called with the run's lock held.
+    with None there is none. A kill may have come before the oldest beyond ``keep`` was removed. Called
+    with the run's lock held.
 
     Raises:
         CheckpointError: One of them cannot be removed or written.
@@ -301,6 +302,8 @@ def go_back(folder: Path, step: int, best: BestEpoch | None) -> None:
             figures = {"best_wer": best.wer, "best_loss": best.loss}
             state = chosen.state.model_copy(update=figures)
             write_checkpoint(Checkpoint(state, chosen.tensors), best_checkpoint(folder))
+        for path in list_checkpoints(folder)[keep:]:
+            remove(path)
         sync_folder(folder)
     except OSError as error:
         raise CheckpointError(

@@ -298,7 +298,8 @@ def _go_on(run: _PreparedRun, position: Position, trainer: Trainer, ledger: Ledg
     state = position.checkpoint.state
     trainer.restore(position.checkpoint, position.rows_of_epoch, position.best)
     # Checkpoints before rows: a kill between leaves rows too many, which resuming cuts.
-    go_back(run.folder.checkpoints_dir, state.step, position.best)
+    keep = run.config.checkpoint.keep
+    go_back(run.folder.checkpoints_dir, state.step, position.best, keep)
     ledger.truncate_from(state.step, state.epoch)
     trainer.event(
         EventKind.STARTED,

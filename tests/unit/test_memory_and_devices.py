@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from core.config import ModelConfig
 from core.corpus.batching import Batch
 from core.errors import DeviceError
 from core.landmarks.normalize import normalize
+from core.model.decoding import blank_fraction
 from core.model.losses import CtcRoute, ctc_losses
 from core.model.teacher import Teacher
 from core.training import trainer as trainer_module
@@ -29,6 +31,7 @@ from core.training.trainer import Trainer
 from signscope.folder import RunFolder
 from signscope.invariants import broken_invariants
 from signscope.ledger import LedgerReader
+from signscope.norms import clip_and_measure_
 from signscope.records import Outcome, StepRecord
 from signscope.run_state import RunEvent, RunState
 from tests.tiny_run import (
@@ -181,6 +184,29 @@ def test_a_step_reads_the_device_once(
     # The audit looks at the first update and each fiftieth after it, and reads one more norm then.
     assert counts[0] == {"tolist": 1, "__float__": 1}
     assert counts[1:] == [{"tolist": 1}] * 6
+
+
+@pytest.mark.parametrize("encoder", ["bilstm", "transformer"])
+def test_nothing_between_the_batch_and_the_clipped_gradient_reads_the_device(
+    encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device without data (meta) a read is an error, also one within PyTorch's own functions."""
+    monkeypatch.setattr(
+        torch, "autocast", lambda *_, **__: contextlib.nullcontext()
+    )  # not for meta
+    config = ModelConfig.model_validate(
+        {"encoder": encoder, "part_dim": 8, "width": 16, "heads": 2, "layers": 2}
+    )
+    model = Teacher(config, 7).to("meta")
+    lengths_B = torch.tensor([9, 20])
+    landmarks = normalize(torch.empty((2, 20, 75, 4), device="meta"), lengths_B.to("meta"))
+    out = model(landmarks, lengths_B)
+    torch.autograd.backward(out.log_probs_BEV.sum())
+    norms = clip_and_measure_(model.parameters(), 1.0)
+    read_later = [norms.pre, norms.post, blank_fraction(out.log_probs_BEV, out.mask_BE)]
+    assert [each.device.type for each in read_later] == ["meta"] * 3
+    with pytest.raises(NotImplementedError, match="meta"):
+        read_later[0].tolist()
 
 
 def test_the_loss_is_handed_lengths_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,7 +229,7 @@ def test_half_written_files_are_swept_up_and_other_files_left(tmp_path: Path) ->
     for left in (".step-0000000003.safetensors.part", ".step-0000000003.safetensors.1-2.tmp"):
         (tmp_path / left).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
-    go_back(tmp_path, 2, best_epoch(tmp_path, 2, {}))
+    go_back(tmp_path, 2, best_epoch(tmp_path, 2, {}), keep=9)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best.safetensors",
         "notes.txt",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -303,10 +304,23 @@ def test_run_json_forgets_the_best_that_a_resumed_run_gave_up(
     scripted(monkeypatch, [0.5, 0.1])
     run = train(with_held_out(corpus, epochs=2, keep=99), tmp_path).run_path
     start = list_checkpoints(run / "checkpoints")[-1].name
+    told = []
     control = started_control()
-    run_job(resume_job(run, checkpoint=start), control, [stop_after(control, 1)])
-    info = RunFolder.open(run).info
-    assert (info.best_wer, info.test_wer, info.epochs) == (None, None, 0)
+    seen = stop_after(control, 1)
+    looking = Recorder(lambda _: told.append(RunFolder.open(run).info))
+    run_job(resume_job(run, checkpoint=start), control, [looking, seen])
+    for info in (told[0], RunFolder.open(run).info):
+        assert (info.best_wer, info.test_wer, info.epochs) == (None, None, 0)
+
+
+def test_a_kill_before_the_oldest_checkpoint_was_removed_leaves_none_too_many(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run = train(tiny_config(corpus, checkpoint={"keep": 2}), tmp_path).run_path
+    newest, before = list_checkpoints(run / "checkpoints")
+    shutil.copy(before, before.with_name("step-0000000001.safetensors"))
+    run_job(resume_job(run), started_control())  # it is finished: no checkpoint is written any more
+    assert list_checkpoints(run / "checkpoints") == [newest, before]
 
 
 # ---------------------------------------------------------------- averages and counts
