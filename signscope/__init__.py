@@ -4,8 +4,8 @@ Importing this needs the standard library, numpy and filelock; ``signscope.norms
 needs torch.
 """
 
-from signscope.errors import LedgerError, RunFolderError, SignScopeError
-from signscope.folder import CorpusInfo, RunFolder, RunInfo
+from signscope.errors import LedgerCutError, LedgerError, RunFolderError, SignScopeError
+from signscope.folder import About, CorpusInfo, RunFolder, RunInfo
 from signscope.ledger import Ledger
 from signscope.reader import LedgerReader
 from signscope.records import (
@@ -22,11 +22,13 @@ from signscope.tally import OutcomeCounts
 from signscope.version import VERSION as __version__
 
 __all__ = [
+    "About",
     "CorpusInfo",
     "EpochRecord",
     "Evaluation",
     "EventKind",
     "Ledger",
+    "LedgerCutError",
     "LedgerError",
     "LedgerReader",
     "Outcome",

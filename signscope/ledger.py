@@ -149,30 +149,32 @@ class Ledger:
         self.flush()
         with self._database_lock, self._naming_failures():
             with _Transaction(self._connection):
-                gone = self._cut_steps(step)
-                everything = self._all - gone
-                remove = self._connection.execute
-                cut = gone.steps
-                cut += remove("DELETE FROM epochs WHERE epoch >= ?", (epoch,)).rowcount
-                # The held-out evaluation ends a run: one that goes on makes it again.
-                cut += remove(
-                    "DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", (epoch,)
-                ).rowcount
-                cut += remove("DELETE FROM events WHERE step > ?", (step,)).rowcount
-                self._begin_meta_at(step)
-                if cut:
-                    self._begin_generation_at(step)
+                everything = self._all - self._cut(step, epoch)
+                verified = everything if self._verified.steps > step else self._verified
+                self._write_verified(verified)
                 tally = self._counted_anew(everything)
                 self._write_tally(tally)
-                if self._verified.steps > step:
-                    self._write_verified(everything)
-            if self._verified.steps > step:
-                self._verified = everything
+            self._all, self._verified, self._tally = everything, verified, tally
             if self._soon_verified.steps > step:
-                self._soon_verified = self._verified
-            self._all = everything
-            self._tally = tally
+                self._soon_verified = verified
             self._block = self._unpacked_steps()
+
+    def _cut(self, step: int, epoch: int) -> Stretch:
+        """Remove what truncate_from() says, and tell readers; give the batches and curves that are gone."""
+        gone = self._cut_steps(step)
+        # The held-out evaluation ends a run: one that goes on makes it again.
+        others = [
+            ("DELETE FROM epochs WHERE epoch >= ?", epoch),
+            ("DELETE FROM evaluations WHERE epoch >= ? OR split = 'test'", epoch),
+            ("DELETE FROM events WHERE step > ?", step),
+        ]
+        removed = gone.steps + sum(
+            self._connection.execute(statement, (first,)).rowcount for statement, first in others
+        )
+        self._begin_meta_at(step)
+        if removed:
+            self._begin_generation_at(step)
+        return gone
 
     def _cut_steps(self, step: int) -> Stretch:
         """Remove batches and curves from ``step`` on; give how many, with their checksums."""
@@ -257,6 +259,10 @@ class Ledger:
             try:
                 self._connection = connection
                 guard(connection)
+                connection.execute("PRAGMA synchronous = FULL")
+                # macOS: past the cache of the drive; elsewhere these two do nothing.
+                connection.execute("PRAGMA fullfsync = ON")
+                connection.execute("PRAGMA checkpoint_fullfsync = ON")
                 if fresh:
                     self._create()
                 self._choose_journal()
@@ -287,7 +293,7 @@ class Ledger:
             return self.path.stat().st_size == 0
 
     def _choose_journal(self) -> None:
-        """Every transaction survives a power cut; on a network share, also two computers at once."""
+        """A write-ahead log, or where the memory that it shares does not reach, a rollback journal."""
         run = self._connection.execute
         kind = network_file_system(self.path.parent)
         if kind:
@@ -302,9 +308,6 @@ class Ledger:
             )
         else:
             run("PRAGMA journal_mode = WAL")
-        run("PRAGMA synchronous = FULL")
-        run("PRAGMA fullfsync = ON")  # macOS: past the cache of the drive; elsewhere nothing
-        run("PRAGMA checkpoint_fullfsync = ON")
 
     def _create(self) -> None:
         with _Transaction(self._connection):
