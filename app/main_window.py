@@ -34,6 +34,7 @@ from app.training.live_run import RunRequest
 from app.training.next_run import NextRun
 from app.training.run_controller import RunController
 from app.training.run_panel import RunPanel
+from app.wheel import hold_wheel
 from signscope.errors import SignScopeError
 from signscope.run_state import RunSnapshot
 
@@ -132,6 +133,7 @@ class MainWindow(QMainWindow):
             "dock.health": self._dock("Health", "dock.health", self.health),
         }
         self._build_menus()
+        hold_wheel(self)
         self._connect()
         self._arrange()
         self.next_run.show_config(settings.config)

@@ -26,6 +26,7 @@ from PySide6.QtWidgets import (
 
 from app.background import Job, Progress, WorkCancelled, background
 from app.waiting import Tasks
+from app.wheel import hold_wheel
 from core.paths import corpora_dir
 from signscope.errors import SignScopeError
 
@@ -127,6 +128,7 @@ class ImportDialog(QDialog):
         layout.addStretch(1)
         layout.addWidget(self._buttons)
         self._source.textChanged.connect(self._suggest_out)
+        hold_wheel(self)
 
     @property
     def busy(self) -> bool:

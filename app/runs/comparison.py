@@ -30,6 +30,7 @@ from app.runs.picture import save_picture
 from app.runs.run_legend import SWATCH_SIZE, swatch
 from app.theme import Colors
 from app.waiting import Tasks
+from app.wheel import hold_wheel
 from core.errors import ExportError
 from signscope.errors import RunFolderError
 
@@ -145,6 +146,7 @@ class ComparisonDialog(QDialog):
         outer.addLayout(buttons)
         self.plots.legend.toggled.connect(self._on_toggled)
         self._show()
+        hold_wheel(self)
 
     @property
     def runs(self) -> tuple[ComparedRun, ...]:

@@ -1,30 +1,20 @@
-"""A form made of the settings models: names, bounds, choices and tooltips all come from core.config."""
+"""A form made of the settings models: names, bounds, choices and explanations all come from core.config."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import ValidationError
 from PySide6.QtCore import Qt, Signal, Slot
-from PySide6.QtGui import QValidator, QWheelEvent
-from PySide6.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QLabel,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtWidgets import QFormLayout, QLabel, QLineEdit, QToolButton, QVBoxLayout, QWidget
 
+from app.theme import Colors
+from app.training.setting_editors import label_of, setting_fields
+from app.training.setting_row import SettingRow, fault_label
 from core.config import RunConfig
+from core.faults import faults_in
 
 MAIN_SETTINGS = ("optim.epochs", "data.batch_size", "optim.lr", "optim.max_norm", "device")
 """Shown at once; everything else stands under "All settings"."""
@@ -32,39 +22,6 @@ MAIN_SETTINGS = ("optim.epochs", "data.batch_size", "optim.lr", "optim.max_norm"
 CORPUS_SETTING = "data.corpus"
 """Chosen by the corpus picker above the form, not by a field."""
 
-LABELS: Mapping[str, str] = MappingProxyType(
-    {
-        "name": "Run name",
-        "data.dev_signers": "Dev signers",
-        "data.test_signers": "Held-out signers",
-        "data.dev_share": "Dev share",
-        "data.glosses_min": "Fewest glosses",
-        "data.glosses_max": "Most glosses",
-        "data.transition_frames": "Transition frames",
-        "data.idle_chance": "Idle chance",
-        "data.idle_gloss": "Idle gloss",
-        "data.sentences_per_epoch": "Sentences per epoch",
-        "data.dev_sentences": "Dev sentences",
-        "data.prefetch": "Prefetched batches",
-        "data.augment.rotation_deg": "Rotation",
-        "data.augment.hand_dropout": "Hand dropout",
-        "data.augment.frame_dropout": "Frame dropout",
-        "model.part_dim": "Part width",
-        "optim.lr": "Learning rate",
-        "optim.min_lr_share": "Final rate share",
-        "optim.warmup_steps": "Warm-up steps",
-        "optim.weight_decay": "Weight decay",
-        "optim.beta1": "Beta 1",
-        "optim.beta2": "Beta 2",
-        "optim.max_norm": "Clip norm to",
-        "optim.ema_decay": "EMA decay",
-        "optim.amp": "Mixed precision",
-        "optim.non_finite_pause": "Pause after NaNs",
-        "checkpoint.every_batches": "Every batches",
-        "checkpoint.every_minutes": "Every minutes",
-        "checkpoint.keep": "Keep latest",
-    }
-)
 _SECTIONS = MappingProxyType(
     {
         "": "Run",
@@ -75,129 +32,14 @@ _SECTIONS = MappingProxyType(
         "checkpoint": "Checkpoints",
     }
 )
-_SUFFIXES = MappingProxyType({"data.augment.rotation_deg": "°", "checkpoint.every_minutes": " min"})
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Limits of a number; an open limit is moved inwards by the smallest step shown."""
-
-    lowest: float
-    highest: float
-
-    @classmethod
-    def of(cls, field: FieldInfo, step: float) -> Bounds:
-        """Read the limits that a pydantic field declares."""
-        lowest, highest = -math.inf, math.inf
-        for limit in field.metadata:
-            lowest = max(
-                lowest, getattr(limit, "ge", -math.inf), getattr(limit, "gt", -math.inf) + step
-            )
-            highest = min(
-                highest, getattr(limit, "le", math.inf), getattr(limit, "lt", math.inf) - step
-            )
-        return cls(lowest, highest)
-
-
-class _IntBox(QSpinBox):
-    """A whole number that the mouse wheel changes only when it has the focus."""
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
-
-class FloatBox(QDoubleSpinBox):
-    """A number shown as a person writes it (0.002, 1e-05), read in either way."""
-
-    DECIMALS = 12
-    STEP = 1e-9
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.setDecimals(self.DECIMALS)
-        self.setStepType(QDoubleSpinBox.StepType.AdaptiveDecimalStepType)
-
-    def textFromValue(self, value: float) -> str:
-        """Give the shortest text for ``value``."""
-        return f"{value:.9g}"
-
-    def valueFromText(self, text: str) -> float:
-        """Read ``text``, with a point or a comma, with or without exponent."""
-        try:
-            return float(self._bare(text))
-        except ValueError:
-            return self.value()
-
-    def validate(self, text: str, position: int) -> tuple[QValidator.State, str, int]:
-        """Accept what is a number within the bounds; let the rest be typed on."""
-        try:
-            value = float(self._bare(text))
-        except ValueError:
-            typing = set(self._bare(text).lower()) <= set("0123456789.e+-")
-            state = QValidator.State.Intermediate if typing else QValidator.State.Invalid
-        else:
-            within = self.minimum() <= value <= self.maximum()
-            state = QValidator.State.Acceptable if within else QValidator.State.Intermediate
-        return state, text, position
-
-    def fixup(self, text: str) -> str:
-        """Bring a number that is out of bounds to the nearest bound."""
-        try:
-            value = float(self._bare(text))
-        except ValueError:
-            return self.textFromValue(self.value())
-        return self.textFromValue(min(max(value, self.minimum()), self.maximum()))
-
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        """Change the number only when it has the focus: scrolling the form must not."""
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
-    def _bare(self, text: str) -> str:
-        return text.removesuffix(self.suffix()).strip().replace(",", ".")
-
-
-class _ChoiceBox(QComboBox):
-    def wheelEvent(self, event: QWheelEvent) -> None:
-        if self.hasFocus():
-            super().wheelEvent(event)
-        else:
-            event.ignore()
-
-
-_Editor = QSpinBox | QDoubleSpinBox | QComboBox | QLineEdit
-
-
-def setting_fields() -> Iterator[tuple[str, FieldInfo]]:
-    """Give every setting of a run as dotted name and field, sections opened, in their order."""
-    yield from _fields_of(RunConfig, "")
-
-
-def _fields_of(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _fields_of(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field
-
-
-def label_of(setting: str) -> str:
-    """Give the name that a person sees for a dotted setting."""
-    last = setting.rpartition(".")[2]
-    return LABELS.get(setting, last.replace("_", " ").capitalize())
 
 
 class ConfigForm(QWidget):
     """All settings of a run as fields. GUI thread only.
 
-    ``changed`` comes after every change by a person; ``check`` gives the settings or shows, beside the
-    fields, what is wrong with them.
+    A setting that differs from its default is marked and has a button that resets it. ``changed`` comes
+    after every change by a person; ``check`` gives the settings or shows, beside the fields, what is
+    wrong with them.
     """
 
     changed = Signal()
@@ -207,21 +49,32 @@ class ConfigForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("config_form")
-        self._editors: dict[str, _Editor] = {}
-        self._faults: dict[str, QLabel] = {}
-        self._labels: list[QLabel] = []
+        self._rows: dict[str, SettingRow] = {}
+        self._section_faults: dict[str, QLabel] = {}
+        self._headings: dict[str, QLabel] = {}
         self._corpus = RunConfig().data.corpus
         self._filling = False
 
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(6)
-        fields = dict(setting_fields())
-        outer.addLayout(self._rows({name: fields[name] for name in MAIN_SETTINGS}))
+        self._search = QLineEdit()
+        self._search.setObjectName("search_settings")
+        self._search.setAccessibleName("Search settings")
+        self._search.setPlaceholderText("Search settings")
+        self._search.setClearButtonEnabled(True)
+        self._search.textChanged.connect(self._on_search)
+        outer.addWidget(self._search)
+        self._nothing_found = QLabel()
+        self._nothing_found.setObjectName("no_setting_found")
+        self._nothing_found.setProperty("role", "muted")
+        self._nothing_found.setWordWrap(True)
+        self._nothing_found.hide()
+        outer.addWidget(self._nothing_found)
+        outer.addLayout(self._lay_out(MAIN_SETTINGS))
 
         self._toggle = QToolButton()
         self._toggle.setObjectName("all_settings")
-        self._toggle.setText("All settings")
         self._toggle.setCheckable(True)
         self._toggle.setAutoRaise(True)
         self._toggle.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -237,26 +90,30 @@ class ConfigForm(QWidget):
         rest = QVBoxLayout(self._rest)
         rest.setContentsMargins(0, 0, 0, 0)
         rest.setSpacing(4)
+        names = [name for name, _ in setting_fields() if name != CORPUS_SETTING]
         for section, title in _SECTIONS.items():
-            members = {
-                name: field
-                for name, field in fields.items()
-                if name.rpartition(".")[0] == section
-                and name not in MAIN_SETTINGS
-                and name != CORPUS_SETTING
-            }
             heading = QLabel(title)
             heading.setProperty("role", "heading")
             heading.setContentsMargins(0, 10, 0, 2)
             rest.addWidget(heading)
-            rest.addLayout(self._rows(members))
-            rest.addWidget(self._fault_label(section))
+            self._headings[section] = heading
+            rest.addLayout(
+                self._lay_out(
+                    [
+                        name
+                        for name in names
+                        if _section_of(name) == section and name not in MAIN_SETTINGS
+                    ]
+                )
+            )
+            self._section_faults[section] = fault_label(section)
+            rest.addWidget(self._section_faults[section])
         outer.addWidget(self._rest)
         self._rest.hide()
         outer.addStretch(1)
-        width = max(label.sizeHint().width() for label in self._labels)
-        for label in self._labels:  # one column of fields through all sections
-            label.setMinimumWidth(width)
+        width = max(row.label_width for row in self._rows.values())
+        for row in self._rows.values():  # one column of fields through all sections
+            row.label.setMinimumWidth(width)
         self.set_config(RunConfig())
 
     def set_config(self, config: RunConfig) -> None:
@@ -265,11 +122,12 @@ class ConfigForm(QWidget):
         values = config.model_dump()
         self._filling = True
         try:
-            for name, editor in self._editors.items():
-                _show(editor, _dig(values, name))
+            for name, row in self._rows.items():
+                row.show_value(_dig(values, name))
         finally:
             self._filling = False
         self._clear_faults()
+        self._count_changed()
 
     def set_corpus(self, corpus: str) -> None:
         """Train on another corpus: a folder or ``demo``."""
@@ -278,8 +136,8 @@ class ConfigForm(QWidget):
     def values(self) -> dict[str, Any]:
         """Give what the fields hold, nested as in RunConfig, unchecked."""
         nested: dict[str, Any] = {}
-        for name, editor in self._editors.items():
-            _put(nested, name, _read(editor))
+        for name, row in self._rows.items():
+            _put(nested, name, row.value)
         _put(nested, CORPUS_SETTING, self._corpus)
         return nested
 
@@ -289,10 +147,13 @@ class ConfigForm(QWidget):
         try:
             return RunConfig.model_validate(self.values())
         except ValidationError as error:
-            for fault in error.errors():
-                place = ".".join(str(part) for part in fault["loc"] if not isinstance(part, int))
-                self._show_fault(place, fault["msg"].removeprefix("Value error, "))
+            for fault in faults_in(error, RunConfig):
+                self._show_fault(fault.place, f"{fault.sentence(label_of)}.")
             return None
+
+    def changed_settings(self) -> list[str]:
+        """Give the dotted names of the settings that differ from their defaults; the corpus is none."""
+        return [name for name, row in self._rows.items() if row.changed]
 
     def show_all(self, shown: bool) -> None:
         """Open or close "All settings"."""
@@ -303,142 +164,89 @@ class ConfigForm(QWidget):
         """Whether "All settings" is open."""
         return self._toggle.isChecked()
 
+    def recolor(self, colors: Colors) -> None:
+        """Take the colours of another theme."""
+        for row in self._rows.values():
+            row.recolor(colors)
+
+    # ------------------------------------------------------------ what is in sight
+
     @Slot(bool)
     def _show_all(self, shown: bool) -> None:
-        self._rest.setVisible(shown)
+        self._rest.setVisible(shown or bool(self._search.text()))
         self._toggle.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
 
-    def _rows(self, members: Mapping[str, FieldInfo]) -> QFormLayout:
+    @Slot(str)
+    def _on_search(self, text: str) -> None:
+        words = text.lower().split()
+        found = {
+            name
+            for name, row in self._rows.items()
+            if row.matches(words, _SECTIONS[_section_of(name)])
+        }
+        for name, row in self._rows.items():
+            row.set_in_sight(name in found)
+        for section, heading in self._headings.items():
+            heading.setVisible(
+                any(_section_of(name) == section for name in found - set(MAIN_SETTINGS))
+            )
+        self._toggle.setVisible(not words)
+        self._rest.setVisible(bool(words) or self.shows_all)
+        self._nothing_found.setText(f"No setting is about “{text.strip()}”.")
+        self._nothing_found.setVisible(not found)
+
+    # ------------------------------------------------------------ rows
+
+    def _lay_out(self, names: tuple[str, ...] | list[str]) -> QFormLayout:
         layout = QFormLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setHorizontalSpacing(10)
         layout.setVerticalSpacing(5)
         layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for name, field in members.items():
-            editor = self._make_editor(name, field)
-            label = QLabel(label_of(name))
-            self._labels.append(label)
-            label.setBuddy(editor)
-            label.setToolTip(editor.toolTip())
-            layout.addRow(label, editor)
-            layout.addRow(self._fault_label(name))
+        fields = dict(setting_fields())
+        for name in names:
+            row = SettingRow(name, fields[name], layout)
+            row.edited.connect(self._on_edited)
+            self._rows[name] = row
         return layout
 
-    def _fault_label(self, place: str) -> QLabel:
-        label = QLabel()
-        label.setProperty("role", "fault")
-        label.setWordWrap(True)
-        label.setObjectName(f"fault.{place}")
-        label.hide()
-        self._faults[place] = label
-        return label
-
-    def _make_editor(self, name: str, field: FieldInfo) -> _Editor:
-        kind = field.annotation
-        editor: _Editor
-        if get_origin(kind) is Literal:
-            editor = _ChoiceBox()
-            for value in get_args(kind):
-                editor.addItem(str(value))
-            editor.currentIndexChanged.connect(self._on_change)
-        elif kind is int:
-            editor = _IntBox()
-            bounds = Bounds.of(field, 1)
-            editor.setRange(int(bounds.lowest), int(bounds.highest))
-            editor.setGroupSeparatorShown(False)
-            editor.setStepType(
-                QSpinBox.StepType.AdaptiveDecimalStepType
-                if bounds.highest > 10_000
-                else QSpinBox.StepType.DefaultStepType
-            )
-            editor.valueChanged.connect(self._on_change)
-        elif kind is float:
-            editor = FloatBox()
-            bounds = Bounds.of(field, FloatBox.STEP)
-            editor.setRange(bounds.lowest, bounds.highest)
-            editor.valueChanged.connect(self._on_change)
-        else:
-            editor = QLineEdit()
-            if get_origin(kind) is tuple:
-                editor.setProperty("kind", get_args(kind)[0].__name__)
-                editor.setPlaceholderText("none" if get_args(kind)[0] is str else "")
-            elif name == "name":
-                editor.setPlaceholderText("date and corpus")
-            editor.textEdited.connect(self._on_change)
-        if isinstance(editor, QSpinBox | QDoubleSpinBox) and name in _SUFFIXES:
-            editor.setSuffix(_SUFFIXES[name])
-        editor.setMinimumSize(80, 24)
-        editor.setObjectName(f"setting.{name}")
-        editor.setAccessibleName(label_of(name))
-        editor.setAccessibleDescription(field.description or "")
-        editor.setToolTip(_tooltip(name, field))
-        self._editors[name] = editor
-        return editor
-
     @Slot()
-    def _on_change(self) -> None:
+    def _on_edited(self) -> None:
         if not self._filling:
+            self._count_changed()
             self.changed.emit()
 
+    def _count_changed(self) -> None:
+        count = len(set(self.changed_settings()) - set(MAIN_SETTINGS))
+        self._toggle.setText(f"All settings ({count} changed)" if count else "All settings")
+
+    # ------------------------------------------------------------ faults
+
     def _show_fault(self, place: str, text: str) -> None:
-        label = self._faults.get(place, self._faults[""])
+        if place not in MAIN_SETTINGS:
+            self._search.clear()
+            self.show_all(True)
+        row = self._rows.get(place)
+        if row is not None:
+            row.show_fault(text)
+            self.fault_shown.emit(row.fault)
+            return
+        label = self._section_faults.get(place, self._section_faults[""])
         label.setText(text)
         label.show()
-        if place not in MAIN_SETTINGS:
-            self.show_all(True)
         self.fault_shown.emit(label)
-        editor = self._editors.get(place)
-        if editor is not None:
-            _mark(editor, True)
-            editor.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def _clear_faults(self) -> None:
-        for place, label in self._faults.items():
-            if label.text():
-                label.clear()
-                label.hide()
-                if place in self._editors:
-                    _mark(self._editors[place], False)
+        for row in self._rows.values():
+            row.show_fault("")
+        for label in self._section_faults.values():
+            label.clear()
+            label.hide()
 
 
-def _mark(editor: _Editor, faulty: bool) -> None:
-    editor.setProperty("faulty", "true" if faulty else "false")
-    editor.style().unpolish(editor)
-    editor.style().polish(editor)
-
-
-def _tooltip(name: str, field: FieldInfo) -> str:
-    parts = [field.description or ""]
-    if get_origin(field.annotation) is tuple:
-        parts.append("Several are separated by commas.")
-    default = field.get_default(call_default_factory=True)
-    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    if shown:
-        parts.append(f"Default: {shown}")
-    text = "<br>".join(part.replace("<", "&lt;") for part in parts if part)
-    return f"<p style='white-space:normal'><b>{name}</b><br>{text}</p>"
-
-
-def _show(editor: _Editor, value: Any) -> None:
-    if isinstance(editor, QComboBox):
-        editor.setCurrentText(str(value))
-    elif isinstance(editor, QLineEdit):
-        editor.setText(", ".join(map(str, value)) if isinstance(value, tuple | list) else value)
-    else:
-        editor.setValue(value)
-
-
-def _read(editor: _Editor) -> Any:
-    if isinstance(editor, QComboBox):
-        return editor.currentText()
-    if isinstance(editor, QLineEdit):
-        kind = editor.property("kind")
-        if kind is None:
-            return editor.text().strip()
-        parts = [part.strip() for part in editor.text().split(",") if part.strip()]
-        return [int(part) if kind == "int" and part.isdigit() else part for part in parts]
-    return editor.value()
+def _section_of(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _dig(values: Mapping[str, Any], name: str) -> Any:

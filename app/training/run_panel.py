@@ -157,6 +157,7 @@ class RunPanel(QWidget):
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""
+        self.form.recolor(colors)
         self._start.setIcon(icon("start", colors.on_accent, colors.muted))
 
     @property

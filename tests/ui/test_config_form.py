@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox
+from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QLineEdit, QSpinBox, QToolButton
 from pytestqt.qtbot import QtBot
 
-from app.training.config_form import CORPUS_SETTING, MAIN_SETTINGS, ConfigForm, setting_fields
+from app.training.config_form import CORPUS_SETTING, MAIN_SETTINGS, ConfigForm
+from app.training.setting_editors import setting_fields
+from app.training.setting_row import EXPLAINED
 from core.config import RunConfig, config_from_dict
 from tests.ui.conftest import setting
 
@@ -107,7 +109,8 @@ def test_a_fault_is_shown_at_its_field(form: ConfigForm) -> None:
     assert isinstance(strides, QLineEdit)
     strides.setText("2, two")
     assert form.check() is None
-    assert "valid integer" in fault(form, "model.strides")
+    said = 'Strides is "two", but has to be a list of 1 to 4 whole numbers.'
+    assert fault(form, "model.strides") == said
     assert strides.isVisible(), "a faulty field is never hidden"
     strides.setText("2, 2")
     assert form.check() == RunConfig()
@@ -119,7 +122,10 @@ def test_a_fault_between_settings_is_shown_at_their_section(form: ConfigForm) ->
     assert isinstance(fewest, QSpinBox)
     fewest.setValue(20)
     assert form.check() is None
-    assert fault(form, "data") == "glosses_min is larger than glosses_max"
+    assert fault(form, "data") == (
+        "The fewest glosses of a sentence (data.glosses_min, 20) are more than "
+        "the most (data.glosses_max, 10)."
+    )
 
 
 def test_only_a_person_changes_settings(form: ConfigForm, qtbot: QtBot) -> None:
@@ -129,3 +135,109 @@ def test_only_a_person_changes_settings(form: ConfigForm, qtbot: QtBot) -> None:
     assert isinstance(device, QComboBox)
     with qtbot.waitSignal(form.changed):
         device.setCurrentText("mps")
+
+
+def reset_button(form: ConfigForm, name: str) -> QToolButton:
+    found = form.findChild(QToolButton, f"reset.{name}")
+    assert found is not None, name
+    return found
+
+
+def test_a_changed_setting_is_marked_and_reset_by_its_own_button(
+    form: ConfigForm, qtbot: QtBot
+) -> None:
+    epochs, rate = setting(form, "optim.epochs"), setting(form, "optim.lr")
+    assert isinstance(epochs, QSpinBox)
+    assert isinstance(rate, QDoubleSpinBox)
+    assert form.changed_settings() == []
+    width = epochs.width()
+    epochs.setValue(7)
+    rate.setValue(0.5)
+    assert form.changed_settings() == ["optim.epochs", "optim.lr"]
+    button = reset_button(form, "optim.epochs")
+    assert button.isVisible()
+    assert button.accessibleName() == "Reset Epochs to 50"
+    assert epochs.accessibleDescription().endswith("Changed, the default is 50.")
+    assert not reset_button(form, "optim.max_norm").isVisible()
+    assert epochs.width() == width, "nothing moves"
+    with qtbot.waitSignal(form.changed):
+        button.click()
+    assert epochs.value() == 50
+    assert form.changed_settings() == ["optim.lr"], "the others keep their values"
+    assert not button.isVisible()
+    assert epochs.accessibleDescription() == "Passes over the training sentences."
+
+
+def test_every_setting_is_marked_when_it_differs_and_comes_back(form: ConfigForm) -> None:
+    form.show_all(True)
+    form.set_config(OTHER)
+    defaults = RunConfig().model_dump()
+    for name in form.changed_settings():
+        button = reset_button(form, name)
+        assert button.isVisible(), name
+        button.click()
+        value = defaults
+        for part in name.split("."):
+            value = value[part]
+        assert name not in form.changed_settings(), f"{name} did not come back to {value}"
+    form.set_corpus(RunConfig().data.corpus)
+    assert form.check() == RunConfig()
+
+
+def test_changed_settings_out_of_sight_are_counted(form: ConfigForm) -> None:
+    toggle = form.findChild(QToolButton, "all_settings")
+    assert toggle is not None
+    assert toggle.text() == "All settings"
+    form.set_config(config_from_dict({"seed": 3, "model": {"layers": 4}, "optim": {"epochs": 2}}))
+    assert toggle.text() == "All settings (2 changed)"
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("clip norm", {"optim.max_norm"}),
+        ("optim.beta1", {"optim.beta1"}),
+        ("CHECKPOINTS minutes", {"checkpoint.every_minutes"}),
+        ("held-out", {"data.test_signers"}),
+        ("no such thing", set()),
+    ],
+)
+def test_settings_are_found_by_name_meaning_and_section(
+    form: ConfigForm, query: str, found: set[str]
+) -> None:
+    search = form.findChild(QLineEdit, "search_settings")
+    assert search is not None
+    names = [name for name, _ in setting_fields() if name != CORPUS_SETTING]
+    search.setText(query)
+    assert {name for name in names if setting(form, name).isVisible()} == found
+    nothing = form.findChild(QLabel, "no_setting_found")
+    assert nothing is not None
+    assert nothing.isVisible() == (not found)
+    search.clear()
+    assert {name for name in names if setting(form, name).isVisible()} == set(MAIN_SETTINGS)
+    assert not nothing.isVisible()
+
+
+def test_a_fault_is_shown_though_something_else_is_searched_for(form: ConfigForm) -> None:
+    search = form.findChild(QLineEdit, "search_settings")
+    strides = setting(form, "model.strides")
+    assert search is not None
+    assert isinstance(strides, QLineEdit)
+    strides.setText("")
+    search.setText("epochs")
+    assert form.check() is None
+    assert strides.isVisible()
+    assert fault(form, "model.strides") == (
+        "Strides is empty, but has to be a list of 1 to 4 whole numbers."
+    )
+
+
+def test_hard_settings_are_explained_below_their_field(form: ConfigForm) -> None:
+    names = dict(setting_fields())
+    assert set(EXPLAINED) < set(names)
+    for name in set(EXPLAINED) & set(MAIN_SETTINGS):
+        note = form.findChild(QLabel, f"note.{name}")
+        assert note is not None
+        assert note.isVisible()
+        assert note.y() > setting(form, name).y()
+        assert note.text() != names[name].description, "the tooltip says that already"

@@ -193,7 +193,7 @@ def test_faulty_settings_start_nothing(make_window: MakeWindow, qtbot: QtBot) ->
     told = next(
         found
         for found in window.panel.form.findChildren(QLabel)
-        if found.text() == "glosses_min is larger than glosses_max"
+        if found.text().startswith("The fewest glosses of a sentence")
     )
     qtbot.waitUntil(lambda: not told.visibleRegion().isEmpty(), timeout=LIMIT_MS)
 
