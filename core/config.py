@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import ConfigError
+from core.faults import faults_in, shown
 from signscope.files import read_regular
 from signscope.folder import RunFolder
 
@@ -105,9 +106,16 @@ class DataConfig(_Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.glosses_min > self.glosses_max:
-            raise ValueError("glosses_min is larger than glosses_max")
-        if set(self.dev_signers) & set(self.test_signers):
-            raise ValueError("a signer stands in both dev_signers and test_signers")
+            raise ValueError(
+                f"The fewest glosses of a sentence (data.glosses_min, {self.glosses_min}) are more than "
+                f"the most (data.glosses_max, {self.glosses_max})"
+            )
+        both = sorted(set(self.dev_signers) & set(self.test_signers))
+        if both:
+            raise ValueError(
+                f"{shown(', '.join(both))} stands both among the dev signers (data.dev_signers) and among "
+                "the held-out signers (data.test_signers), but may stand in one of them"
+            )
         return self
 
 
@@ -134,11 +142,17 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _divisible(self) -> Self:
         if self.width % 2:
-            raise ValueError("width must be even")
+            raise ValueError(f"The width (model.width) is {self.width}, but has to be even")
         if self.encoder == "transformer" and self.width % self.heads:
-            raise ValueError("width must be a multiple of heads")
+            raise ValueError(
+                f"The width (model.width, {self.width}) has to be a multiple of the attention heads "
+                f"(model.heads, {self.heads})"
+            )
         if any(not 1 <= stride <= 4 for stride in self.strides):
-            raise ValueError("every stride must be between 1 and 4")
+            raise ValueError(
+                f"The strides (model.strides) are {', '.join(map(str, self.strides))}, but each has to be "
+                "a whole number from 1 to 4"
+            )
         return self
 
 
@@ -235,24 +249,13 @@ def config_from_dict(values: dict[str, Any], *, source: str = "the settings") ->
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']} (found {_shown(fault['input'])})"
-            for fault in error.errors()
-        )
+        faults = faults_in(error, RunConfig)
+        count = "One setting" if len(faults) == 1 else f"{len(faults)} settings"
         raise ConfigError(
-            f"{error.error_count()} setting(s) cannot be used: {faults}",
+            f"{count} cannot be used: {'; '.join(fault.sentence() for fault in faults)}",
             subject=source,
             hint="Correct or remove them; every setting is listed with its bounds in docs/settings.md.",
         ) from error
-
-
-def _shown(value: object) -> str:
-    try:
-        return f"{value!r:.80}"
-    except RecursionError:
-        return "tables nested too deeply to show"
-    except ValueError:
-        return "a number too long to show"
 
 
 def load_config(path: Path) -> RunConfig:

@@ -22,6 +22,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from core.errors import CorpusError
+from core.faults import faults_in
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
 from signscope.command_line import command_name
 from signscope.files import read_regular
@@ -183,9 +184,8 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "content"
-        raise damaged(file, f"is not a corpus manifest ({where}: {fault['msg']})") from error
+        fault = faults_in(error, Manifest)[0]
+        raise damaged(file, f"is not a corpus manifest ({fault.sentence()})") from error
     if manifest.layout != LAYOUT_NAME:
         raise CorpusError(
             f"The corpus has the landmark layout {manifest.layout!r}, expected {LAYOUT_NAME!r}",

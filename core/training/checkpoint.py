@@ -27,6 +27,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from core.errors import CheckpointError
+from core.faults import faults_in
 from signscope.errors import SignScopeError
 from signscope.files import open_regular, remove, sync_folder, write_atomically
 from signscope.records import Evaluation
@@ -156,7 +157,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         return Checkpoint(CheckpointState.model_validate_json(state_text), tensors)
     except ValidationError as error:
-        raise _damaged(path, f"its position is not valid: {error}") from error
+        faults = "; ".join(fault.sentence() for fault in faults_in(error, CheckpointState))
+        raise _damaged(path, f"its position cannot be used: {faults}") from error
 
 
 class CheckpointStore:
