@@ -164,7 +164,7 @@ class _Whole(BaseModel):
 def test_files_of_the_program_are_judged_in_the_same_words(
     change: dict[str, Any], sentence: str
 ) -> None:
-    right = {"parts": [{"size": 1}], "share": None, "names": {}, "ready": True}
+    right: dict[str, Any] = {"parts": [{"size": 1}], "share": None, "names": {}, "ready": True}
     with pytest.raises(ValidationError) as caught:
         _Whole.model_validate(right | change)
     assert [fault.sentence() for fault in faults_in(caught.value, _Whole)] == [sentence]
