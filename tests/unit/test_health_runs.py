@@ -113,7 +113,10 @@ def run(
     policy: UpdatePolicy | None = None,
     **sections: dict[str, Any],
 ) -> dict[FindingKind, Finding]:
-    """Train ``max_steps`` batches of two short sentences; give what its ledger says afterwards."""
+    """Train ``max_steps`` batches of two short sentences; give what the window says after the last of them.
+
+    What its ledger says when it has finished is the same, but for a verdict.
+    """
     data = {
         "batch_size": 2,
         "glosses_min": 1,
@@ -128,8 +131,12 @@ def run(
     job = TrainingJob(config, folder, policy=policy, max_steps=max_steps)
     result = run_job(job, started_control(), [watcher])
     assert len(watcher.steps) == max_steps
-    found = assess_run(result.run_path)
-    assert found == assess(StepWindow.of_records(watcher.steps), watcher.epochs, watcher.inputs)
+    window = StepWindow.of_records(watcher.steps)
+    total = watcher.plan[0] * watcher.plan[1]
+    assert assess_run(result.run_path) == assess(
+        window, watcher.epochs, watcher.inputs, total=total, finished=True
+    )
+    found = assess(window, watcher.epochs, watcher.inputs, total=total)
     return {finding.kind: finding for finding in found}
 
 
@@ -160,6 +167,7 @@ def test_a_clean_run_is_silent_from_its_first_batch_to_its_last(
     )
     assert said == []
     assert found == {}
+    assert verdict(tmp_path) is None
     # It was a run worth listening to: clipped from the start, and it learned.
     assert all(step.clipped for step in listener.steps[:20])
     assert listener.epochs[-1].avg_loss < 0.25 * listener.steps[0].loss
@@ -180,6 +188,7 @@ def test_a_tiny_learning_rate_and_a_tiny_max_norm(corpus: Path, tmp_path: Path) 
     """Stands still with every gradient clipped to next to nothing: saturation, and a plateau."""
     found = run(corpus, tmp_path, 520, optim={"epochs": 50, "lr": 1e-6, "max_norm": 0.01})
     assert set(found) == {FindingKind.CLIP_SATURATION, FindingKind.PLATEAU}
+    assert verdict(tmp_path) is not None
     saturation = found[FindingKind.CLIP_SATURATION]
     assert "200 of the last 200 updates were clipped" in saturation.evidence
     assert saturation.first_step == 0
@@ -219,12 +228,15 @@ def test_a_huge_learning_rate_diverges(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_frozen_picture_collapses_to_blanks(tmp_path: Path) -> None:
     corpus = make_corpus(tmp_path / "frozen", without_motion)
-    found = run(corpus, tmp_path, 330, optim={"epochs": 50, "lr": 3e-3})
+    found = run(corpus, tmp_path / "runs", 330, optim={"epochs": 5, "lr": 3e-3})
     finding = found.pop(FindingKind.BLANK_COLLAPSE)
     assert found == {}
     assert "0% as many glosses" in finding.evidence
     assert finding.first_step is not None
     assert finding.first_step < 30
+    told = verdict(tmp_path / "runs")
+    assert told is not None
+    assert told.title == "The teacher learned nothing: WER 100 %, all blank"
 
 
 def test_a_corpus_without_people(tmp_path: Path) -> None:
@@ -296,6 +308,13 @@ def test_the_statistics_of_the_input_stay_with_the_run(corpus: Path, tmp_path: P
     assert watcher.inputs.own_side_share == watcher.inputs.facing_share == 1
     assert watcher.inputs.nose_height == pytest.approx(1, abs=0.05)
     assert alerts(watcher) == []
+
+
+def verdict(runs: Path) -> Finding | None:
+    """What is said in the end of the one run in ``runs``."""
+    (info,) = runs.glob("*/run.json")
+    found = assess_run(info.parent)
+    return next((each for each in found if each.kind is FindingKind.LEARNED_NOTHING), None)
 
 
 def alerts(watcher: Watcher) -> list[str]:

@@ -13,16 +13,17 @@ and from real clips spliced into sentences of 6 to 10 signs, with the default se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from core.analysis.health.answers import answers_nothing, blank_collapse, learned_nothing
 from core.analysis.health.findings import Finding, Severity
 from core.analysis.health.inputs import (
     double_normalization,
     landmark_mismatch,
     missing_landmarks,
 )
-from core.analysis.health.learning import blank_collapse, divergence, plateau
+from core.analysis.health.learning import PLATEAU_WINDOW, divergence, plateau
 from core.analysis.health.speed import data_starvation
 from core.analysis.health.updates import clip_saturation, latched, vanishing_gradients
 from core.analysis.health.window import COLUMNS, START_BATCHES, StepWindow
@@ -44,6 +45,9 @@ def assess(
     epochs: Sequence[EpochRecord] = (),
     inputs: InputStatistics | None = None,
     preview: InputStatistics | None = None,
+    *,
+    total: int | None = None,
+    finished: bool = False,
 ) -> tuple[Finding, ...]:
     """Give all findings of a run, the gravest first.
 
@@ -52,9 +56,12 @@ def assess(
         epochs: Its finished epochs, oldest first.
         inputs: What its input looked like at the start, where that was measured.
         preview: What the camera preview shows, where it is on.
+        total: Batches that the run sets out to do, where that is known.
+        finished: Whether it did them all, so that a verdict on it is due.
     """
     diverged = divergence(window)
-    blank = blank_collapse(window, epochs)
+    verdict = learned_nothing(window, epochs) if finished else None
+    mute = answers_nothing(window, epochs, PLATEAU_WINDOW)
     found = (
         double_normalization(inputs) if inputs else None,
         missing_landmarks(inputs) if inputs else None,
@@ -62,9 +69,11 @@ def assess(
         latched(window),
         diverged,
         vanishing_gradients(window),
-        blank,
-        # Flat for a reason that is named already.
-        plateau(window, epochs) if not (diverged or blank) else None,
+        verdict,
+        # What the verdict says is said once; and a loss is flat while nothing is answered, which is
+        # for blank_collapse to judge, or after it diverged.
+        blank_collapse(window, epochs, total) if not verdict else None,
+        plateau(window, epochs) if not (verdict or mute or diverged) else None,
         clip_saturation(window),
         data_starvation(window),
     )
@@ -84,16 +93,24 @@ def assess_run(run: Path) -> tuple[Finding, ...]:
 
     Raises:
         LedgerError: The ledger is missing, damaged, or of another format.
+        RunFolderError: run.json is missing or damaged.
     """
+    info = RunFolder(run).read_info()
     with LedgerReader(RunFolder(run).ledger_path) as reader:
         last = reader.last_step()
         newest = 0 if last is None else max(0, last + 1 - RUN_LOOK_BACK)
-        stored = reader.meta().get(INPUTS_META)
         window = StepWindow(
             _columns(reader.steps(0, START_BATCHES - 1)),
             _columns(reader.steps(newest)),
         )
-        return assess(window, reader.epochs(), _read_inputs(stored))
+        epochs = reader.epochs()
+        return assess(
+            window,
+            epochs,
+            read_inputs(reader.meta()),
+            total=info.total_epochs * epochs[0].batches if epochs else None,
+            finished=info.state == "finished",
+        )
 
 
 def _columns(records: Sequence[StepRecord]) -> dict[str, AnyArray]:
@@ -102,11 +119,9 @@ def _columns(records: Sequence[StepRecord]) -> dict[str, AnyArray]:
     return {name: columns[name] for name in COLUMNS}
 
 
-def _read_inputs(text: str | None) -> InputStatistics | None:
-    """Statistics of another version of the program are as good as none."""
-    if text is None:
-        return None
+def read_inputs(meta: Mapping[str, str]) -> InputStatistics | None:
+    """Give the input statistics among the facts of a ledger; None for none of this version of the program."""
     try:
-        return InputStatistics.from_json(text)
-    except (ValueError, TypeError):
+        return InputStatistics.from_json(meta[INPUTS_META])
+    except (KeyError, ValueError, TypeError):
         return None

@@ -16,6 +16,7 @@ class FindingKind(StrEnum):
     DIVERGENCE = "divergence"
     VANISHING_GRADIENTS = "vanishing_gradients"
     BLANK_COLLAPSE = "blank_collapse"
+    LEARNED_NOTHING = "learned_nothing"
     PLATEAU = "plateau"
     CLIP_SATURATION = "clip_saturation"
     DATA_STARVATION = "data_starvation"

@@ -1,4 +1,4 @@
-"""Whether the loss falls: divergence, a teacher that answers nothing but blank, a plateau."""
+"""Whether the loss falls: divergence, a plateau."""
 
 from __future__ import annotations
 
@@ -55,50 +55,6 @@ def divergence(window: StepWindow) -> Finding | None:
     )
 
 
-BLANK_WINDOW = 300
-"""Every CTC run begins by answering blank to everything. Healthy runs leave that after 50 to 250
-batches, their loss falling before their first answers; all of that must be over."""
-BLANK_SHARE = 0.98
-"""A trained recogniser is blank in 0.7 to 0.95 of its frames, because CTC marks a gloss with one or two."""
-BLANK_LENGTH = 0.2
-"""Glosses recognised for each gloss that is there; healthy runs pass 0.5 as soon as they learn."""
-BLANK_LOSS = 1.0
-"""In nats per gloss: far above what a recogniser has that answers at all."""
-FLAT_SHARE = 0.05
-
-
-def blank_collapse(window: StepWindow, epochs: Sequence[EpochRecord]) -> Finding | None:
-    """Speak when the teacher keeps answering blank to everything and the loss does not fall.
-
-    Over the last BLANK_WINDOW batches the loss per gloss fell by less than FLAT_SHARE, and either the
-    latest evaluation recognised less than BLANK_LENGTH of the glosses' number or, where there was
-    none in that time, blank was the answer in more than BLANK_SHARE of all frames.
-    """
-    n = BLANK_WINDOW
-    if len(window) < n or window.warming_up(n):
-        return None
-    before, after = halves(window.newest("loss_per_gloss", n))
-    blanks = window.newest("blank_fraction")
-    blank = float(np.nanmean(blanks[-n:])) if np.isfinite(blanks[-n:]).any() else math.nan
-    length = _hypothesis_length(epochs, since=int(window.recent["epoch"][-n]))
-    silent = length < BLANK_LENGTH if math.isfinite(length) else blank > BLANK_SHARE
-    if not silent or not after > BLANK_LOSS or after < (1 - FLAT_SHARE) * before:
-        return None
-    heard = f", and {length:.0%} as many glosses as there are" if math.isfinite(length) else ""
-    return Finding(
-        FindingKind.BLANK_COLLAPSE,
-        Severity.WARNING,
-        "The teacher answers blank to everything, and its loss is flat",
-        f"Over the last {n} batches it answered blank in {blank:.1%} of all frames{heard}. The loss is "
-        f"flat at the all-blank plateau: {before:.3g} per gloss in their first half, {after:.3g} in their "
-        "second.",
-        "A phase of blanks at the start is normal for CTC, but this one lasts. Try a higher lr or a longer "
-        "warm-up, shorter sentences or fewer glosses to begin with, smaller strides, and check that "
-        "glosses and landmarks belong together.",
-        window.step_at(lasting_since(blanks > BLANK_SHARE - 0.1, n)),
-    )
-
-
 PLATEAU_WINDOW = 500
 PLATEAU_SHARE = 0.02
 """Medians of 250 batches scatter by about 1 %; a healthy run falls by far more than twice that."""
@@ -134,13 +90,3 @@ def plateau(window: StepWindow, epochs: Sequence[EpochRecord]) -> Finding | None
         "compare with an earlier run in the run browser.",
         window.step_at(-n),
     )
-
-
-def _hypothesis_length(epochs: Sequence[EpochRecord], since: int) -> float:
-    """Glosses recognised for each gloss in the latest evaluation; NaN for none from epoch ``since`` on."""
-    for record in reversed(epochs):
-        if record.epoch < since:
-            break
-        if record.dev is not None and record.dev.errors.reference_glosses:
-            return record.dev.errors.hypothesis_glosses / record.dev.errors.reference_glosses
-    return math.nan
