@@ -183,6 +183,8 @@ class RunPresenter(QObject):
         views.monitor.add_events(run.events)
         for record in run.epochs:
             self._add_epoch(record)
+        if run.inputs is not None:
+            views.health.set_inputs(run.inputs)
         views.log.add(run.log[-LINES_PER_FLUSH:])
         views.status.show_held_out(run.test)
         self._follow_history()
@@ -299,7 +301,14 @@ class RunPresenter(QObject):
             views.log.flush()
             self._show_panel()
             views.status.show_batches(views.monitor.history, 0 if active else views.log.dropped)
-            views.health.look(views.monitor.history, time.monotonic(), at_once=not active)
+            plan = self._progress.plan
+            views.health.look(
+                views.monitor.history,
+                time.monotonic(),
+                at_once=not active,
+                total=None if plan is None else plan.batches,
+                finished=self.source is not None and self.source.state == RunState.FINISHED,
+            )
 
     def rest(self) -> None:
         """Draw nothing more by itself: the window is being left."""
@@ -330,9 +339,15 @@ class RunPresenter(QObject):
             if wer == wer:
                 parts.append(f"{name} WER {100 * wer:.1f} %")
         stopped = result.state == "stopped"
+        verdict = self._views.health.verdict
         self._views.messages.tell(
-            "Run stopped, its work is kept." if stopped else "Run finished.",
+            "Run stopped, its work is kept."
+            if stopped
+            else f"Run finished. {verdict.title}."
+            if verdict
+            else "Run finished.",
             f"{', '.join(parts)}.\n{result.run_path}",
+            severity=Severity.WARNING if verdict else Severity.INFO,
         )
 
     @Slot(object)

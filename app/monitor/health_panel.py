@@ -20,6 +20,7 @@ from PySide6.QtWidgets import (
 
 from app.icons import icon
 from app.theme import Colors
+from core.analysis.health.answers import NOTHING_WINDOW, answers_nothing
 from core.analysis.health.assessment import assess
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.analysis.health.window import COLUMNS, StepWindow
@@ -29,6 +30,8 @@ from signscope.records import EpochRecord
 
 LOOK_EVERY_S = 2.0
 """Findings are about hundreds of batches: looking more often would only make the text restless."""
+
+_BEGINNING = "\nThe teacher answers only blanks so far, as in the beginning of every run."
 
 _LOOKS = {  # icon, colour of Colors, what the frame's style calls it
     Severity.CRITICAL: ("error", "error", "error"),
@@ -60,6 +63,8 @@ class HealthPanel(QWidget):
         self._looked_at_s = -math.inf
         self._window: StepWindow | None = None
         self._batches = 0
+        self._total: int | None = None
+        self._finished = False
         self._cards: dict[FindingKind, _Card] = {}
         self.findings: tuple[Finding, ...] = ()
         """What is listed, the gravest first."""
@@ -116,7 +121,15 @@ class HealthPanel(QWidget):
         """Whether there is a run whose input a preview can be compared with."""
         return self._inputs is not None
 
-    def look(self, history: History, now_s: float, *, at_once: bool = False) -> None:
+    def look(
+        self,
+        history: History,
+        now_s: float,
+        *,
+        at_once: bool = False,
+        total: int | None = None,
+        finished: bool = False,
+    ) -> None:
         """Assess the run if the last look is LOOK_EVERY_S or more ago, or ``at_once``.
 
         Takes under a millisecond, however long the run is.
@@ -124,21 +137,32 @@ class HealthPanel(QWidget):
         Args:
             history: The batches of the run.
             now_s: Any clock that only goes forwards, in seconds.
+            total: Batches that the run sets out to do, where that is known.
+            finished: Whether it did them all.
         """
         if not at_once and now_s - self._looked_at_s < LOOK_EVERY_S:
             return
         self._looked_at_s = now_s
         self._window = StepWindow.of({name: history.column(name) for name in COLUMNS})
         self._batches = len(history)
+        self._total, self._finished = total, finished
         self._assess()
 
     def _assess(self) -> None:
         if self._window is not None:
-            found = assess(self._window, self._epochs, self._inputs, self._preview)
-            self.show_findings(found, self._batches)
+            found = assess(
+                self._window,
+                self._epochs,
+                self._inputs,
+                self._preview,
+                total=self._total,
+                finished=self._finished,
+            )
+            mute = answers_nothing(self._window, self._epochs, NOTHING_WINDOW)
+            self.show_findings(found, self._batches, _BEGINNING if mute else "")
 
-    def show_findings(self, findings: Sequence[Finding], batches: int) -> None:
-        """List ``findings``; without any, say so and in how many batches they were looked for."""
+    def show_findings(self, findings: Sequence[Finding], batches: int, remark: str = "") -> None:
+        """List ``findings``; without any, say so, in how many batches they were looked for, and ``remark``."""
         before = len(self.findings)
         self.findings = tuple(findings)
         for kind in set(self._cards) - {finding.kind for finding in findings}:
@@ -156,7 +180,7 @@ class HealthPanel(QWidget):
         self._scroll.setVisible(bool(findings))
         counted = f"{batches:,}".replace(",", " ")
         self._summary.setText(
-            f"No problems found in {counted} batch{'' if batches == 1 else 'es'}."
+            f"No problems found in {counted} batch{'' if batches == 1 else 'es'}.{remark}"
             if batches
             else "Each batch is watched for problems here,\nfrom updates that stop to data that is late."
         )
@@ -165,6 +189,11 @@ class HealthPanel(QWidget):
         self._summary.style().polish(self._summary)
         if len(findings) != before:
             self.counted.emit(len(findings))
+
+    @property
+    def verdict(self) -> Finding | None:
+        """What is said of a finished run that learned nothing."""
+        return next((f for f in self.findings if f.kind is FindingKind.LEARNED_NOTHING), None)
 
     def recolor(self, colors: Colors) -> None:
         """Take the colours of another theme."""

@@ -15,7 +15,9 @@ import numpy as np
 from app.training.live_run import Record
 from app.training.progress import RunPlan
 from core.analysis.catalogue import RunSummary, summarize
+from core.analysis.health.assessment import read_inputs
 from core.analysis.history import History
+from core.landmarks.input_statistics import InputStatistics
 from signscope.errors import RunFolderError
 from signscope.folder import RunFolder
 from signscope.reader import LedgerReader
@@ -35,6 +37,7 @@ class LoadedRun:
     events: tuple[RunEventRecord, ...]
     test: Evaluation | None  # of the held-out signers
     max_norm: float | None  # None: the run did not clip
+    inputs: InputStatistics | None  # None: not measured by this version of the program
     log: tuple[str, ...]
 
     @property
@@ -84,7 +87,8 @@ def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> 
     with LedgerReader(folder.ledger_path) as reader:
         history = History.from_ledger(reader, progress)
         _prepare(history)
-        bound = reader.meta().get("max_norm")
+        meta = reader.meta()
+        bound = meta.get("max_norm")
         tests = [each for _epoch, each in reader.evaluations() if each.split == "test"]
         return LoadedRun(
             summary=summarize(path),
@@ -93,6 +97,7 @@ def load_run(path: Path, progress: Callable[[int, int], None] | None = None) -> 
             events=tuple(reader.events()),
             test=tests[-1] if tests else None,
             max_norm=None if bound is None else float(bound),
+            inputs=read_inputs(meta),
             log=_log_tail(folder.log_path),
         )
 

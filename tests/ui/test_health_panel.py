@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,18 +19,29 @@ from app.camera.camera_controller import CameraState
 from app.camera.preview_thread import PreviewFrame
 from app.monitor.health_panel import LOOK_EVERY_S, HealthPanel
 from app.monitor.preview_watch import PreviewWatch
+from app.runs.loading import load_run
 from app.theme import DARK, LIGHT, Theme
 from app.training.live_run import RunRequest
+from core.analysis.health.assessment import INPUTS_META
 from core.analysis.health.findings import Finding, FindingKind, Severity
 from core.analysis.health.inputs import PREVIEW_FRAMES
 from core.analysis.history import History
 from core.landmarks.input_statistics import InputsObserver, InputStatistics, measure_inputs
 from core.landmarks.layout import Float32Array
 from core.training.session import RunResult
-from signscope.records import Outcome, StepRecord, TrainingObserver
+from signscope.folder import RunFolder
+from signscope.ledger import Ledger
+from signscope.records import (
+    Evaluation,
+    Outcome,
+    StepRecord,
+    TrainingObserver,
+    WordErrors,
+)
 from signscope.run_state import RunControl
 from tests.ui.conftest import MakeWindow
 from tests.ui.made_runs import MadeJob
+from tests.ui.run_folders import make_run
 from tests.unit.made_records import make_epoch, make_step
 from tests.unit.test_health_runs import clip as person
 
@@ -175,6 +189,35 @@ def test_epochs_input_and_preview_are_taken_into_account(panel: HealthPanel) -> 
     assert kinds(panel) == [], "another run has told nothing of its input yet"
 
 
+def mute_history(batches: int) -> History:
+    history = History()
+    history.extend(
+        [replace(make_step(n), loss_per_gloss=2.8, blank_fraction=1.0) for n in range(batches)]
+    )
+    return history
+
+
+def test_blanks_in_the_beginning_are_named_as_what_they_are(panel: HealthPanel) -> None:
+    panel.look(mute_history(398), 0.0, total=5100)
+    assert panel.findings == ()
+    assert label(panel, "health_summary").text() == (
+        "No problems found in 398 batches.\n"
+        "The teacher answers only blanks so far, as in the beginning of every run."
+    )
+
+
+def test_a_finished_run_that_learned_nothing_never_has_no_problems(panel: HealthPanel) -> None:
+    history = mute_history(200)
+    panel.look(history, 0.0, total=200)
+    assert panel.verdict is None
+    panel.look(history, 0.1, at_once=True, total=200, finished=True)
+    assert not label(panel, "health_summary").isVisible()
+    assert panel.verdict is not None
+    shown = card(panel, FindingKind.LEARNED_NOTHING)
+    assert label(shown, "finding_title").text() == "The teacher learned nothing: all blank"
+    assert label(shown, "finding_severity").text() == "Critical"
+
+
 def test_another_theme_recolours_what_is_shown(panel: HealthPanel) -> None:
     panel.recolor(LIGHT)
     panel.show_findings((LATCHED, PLATEAU, SATURATION), 300)
@@ -249,6 +292,62 @@ def test_another_run_begins_without_findings(make_window: MakeWindow, qtbot: QtB
     assert kinds(window.health) == []
     qtbot.waitUntil(lambda: not window.controller.active)
     assert FindingKind.LATCHED in kinds(window.health)
+
+
+class MuteJob:
+    """A run whose every batch and evaluation is answered with blanks."""
+
+    def __init__(self, state: Literal["finished", "stopped"]) -> None:
+        self.state = state
+
+    def __call__(
+        self, request: RunRequest, control: RunControl, observer: TrainingObserver
+    ) -> RunResult:
+        observer.on_run(1, 30)
+        steps = [replace(make_step(n), epoch=1, blank_fraction=1.0) for n in range(30)]
+        for step in steps:
+            observer.on_step(step)
+        dev = Evaluation("dev", WordErrors(0, 100, 0, 100, 0), 20.0, 1.0, 12, 0.1)
+        observer.on_epoch(replace(make_epoch(1, steps), dev=dev))
+        return RunResult(Path("made"), self.state, 30, 1, 1.0, math.nan)
+
+
+def test_the_window_says_at_the_end_that_nothing_was_learned(
+    make_window: MakeWindow, qtbot: QtBot
+) -> None:
+    window = make_window(MuteJob("finished"))
+    window.start_run()
+    qtbot.waitUntil(lambda: not window.controller.active)
+    assert kinds(window.health) == [FindingKind.LEARNED_NOTHING]
+    assert "Run finished. The teacher learned nothing: WER 100 %, all blank." in (
+        window.messages.text()
+    )
+
+
+def test_a_run_that_was_stopped_early_gets_no_verdict(
+    make_window: MakeWindow, qtbot: QtBot
+) -> None:
+    window = make_window(MuteJob("stopped"))
+    window.start_run()
+    qtbot.waitUntil(lambda: not window.controller.active)
+    assert kinds(window.health) == []
+    assert "only blanks so far" in label(window.health, "health_summary").text()
+    assert "Run stopped, its work is kept." in window.messages.text()
+
+
+def test_a_run_that_is_opened_again_is_judged_like_one_that_just_ended(
+    make_window: MakeWindow, tmp_path: Path
+) -> None:
+    steps = [replace(make_step(n), blank_fraction=1.0) for n in range(30)]
+    run = make_run(tmp_path, "mute", steps=steps)
+    inputs = replace(GOOD_INPUT, normalization_gap=0.0)
+    Ledger(RunFolder(run).ledger_path, meta={INPUTS_META: inputs.to_json()}).close()
+    window = make_window(MadeJob())
+    window.presenter.open(load_run(run))
+    assert kinds(window.health) == [
+        FindingKind.DOUBLE_NORMALIZATION,
+        FindingKind.LEARNED_NOTHING,
+    ]
 
 
 def preview_frame(landmarks_KC: Float32Array) -> PreviewFrame:
