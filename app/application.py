@@ -109,6 +109,8 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         window.show()
         if options.run is not None:
             window.runs.open_run(options.run)
+        else:
+            window.runs.look_for_interrupted()
         if options.camera is not None:
             preview.set_source(options.camera)
             preview.switch_on()

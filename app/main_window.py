@@ -35,6 +35,7 @@ from app.training.next_run import NextRun
 from app.training.run_controller import RunController
 from app.training.run_panel import RunPanel
 from app.wheel import hold_wheel
+from core.analysis.catalogue import RunSummary
 from signscope.errors import SignScopeError
 from signscope.run_state import RunSnapshot
 
@@ -81,6 +82,7 @@ class MainWindow(QMainWindow):
         self.controller = controller
         self._runs_dir = runs_dir
         self._corpus = ""  # chosen for the next run, as people call it
+        self._interrupted: tuple[RunSummary, int] | None = None  # offered while no run is shown
         self._may_close = False
         self.unattended = False
         """Whether the window closes without a person to ask: a signal, or the end of a smoke test."""
@@ -199,6 +201,9 @@ class MainWindow(QMainWindow):
         self.next_run.done.connect(self._tell_briefly)
         self.runs.run_loaded.connect(self.presenter.open)
         self.runs.resume_ready.connect(self._resume)
+        self.runs.interrupted_found.connect(self._on_interrupted_found)
+        self.monitor.empty.resume_asked.connect(self.runs.resume_run)
+        self.monitor.empty.open_asked.connect(self.runs.open_run)
         self.health.step_chosen.connect(self.monitor.show_batch)
         self.health.counted.connect(self._on_findings_counted)
 
@@ -316,12 +321,35 @@ class MainWindow(QMainWindow):
     def _on_corpus_shown(self, corpus: str) -> None:
         self._corpus = corpus
         self._show_title()
-        if self.presenter.source is None:
+        self._show_first_steps()
+
+    @Slot(object, int)
+    def _on_interrupted_found(self, run: RunSummary, checkpoint: int) -> None:
+        self._interrupted = run, checkpoint
+        self._show_first_steps()
+
+    def _show_first_steps(self) -> None:
+        """Say what can be done while no run is shown: go on with one, or start one."""
+        if self.presenter.source is not None:
+            return
+        start = f"Press Start (F5) to train a teacher on “{self._corpus}”."
+        if self._interrupted is None:
             self.monitor.set_hint(
-                "No run yet",
-                f"Press Start (F5) to train a teacher on “{corpus}”.\n"
-                "Loss and gradient norms of every batch appear here.",
+                "No run yet", f"{start}\nLoss and gradient norms of every batch appear here."
             )
+            return
+        run, checkpoint = self._interrupted
+        goes_on = (
+            f"It can go on from batch {checkpoint}, where its newest checkpoint was made."
+            if checkpoint >= 0
+            else "It has no checkpoint yet, so it cannot go on, but what it did can be seen."
+        )
+        self.monitor.set_hint(
+            f"“{run.name}” was interrupted",
+            f"It ended after {run.batches} batches without being stopped. {goes_on}\n{start}",
+            run.path,
+            resumable=checkpoint >= 0,
+        )
 
     @Slot(str)
     def _tell_briefly(self, text: str) -> None:

@@ -106,11 +106,12 @@ class MonitorView(QWidget):
         column.addWidget(split, 1)
         column.addWidget(self.row)
         self._filled = filled
-        self._empty = EmptyPlots()
+        self.empty = EmptyPlots()
+        """What is seen while there are no batches."""
         self._stack = QStackedLayout(self)
         self._stack.addWidget(filled)
-        self._stack.addWidget(self._empty)
-        self._stack.setCurrentWidget(self._empty)
+        self._stack.addWidget(self.empty)
+        self._stack.setCurrentWidget(self.empty)
 
         self._catch_up = QTimer(self)
         self._catch_up.setSingleShot(True)
@@ -132,9 +133,11 @@ class MonitorView(QWidget):
 
     # ------------------------------------------------------------ what is shown
 
-    def set_hint(self, title: str, text: str) -> None:
-        """Say in the empty view what to do for curves."""
-        self._empty.tell(title, text)
+    def set_hint(
+        self, title: str, text: str, offered: Path | None = None, *, resumable: bool = False
+    ) -> None:
+        """Say in the empty view what to do for curves, and offer the run in the folder ``offered``."""
+        self.empty.tell(title, text, offered, resumable=resumable)
 
     def set_max_norm(self, max_norm: float | None) -> None:
         """Draw the clipping line at ``max_norm`` (None: no such line), and the line of large norms."""
@@ -210,7 +213,7 @@ class MonitorView(QWidget):
         with self.pacer.measure():
             self._catch_up.stop()
             empty = len(self.history) == 0
-            wanted = self._empty if empty else self._filled
+            wanted = self.empty if empty else self._filled
             if self._stack.currentWidget() is not wanted:
                 self._stack.setCurrentWidget(wanted)
             self._crosshair.follow_history()

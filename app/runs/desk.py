@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QWidget
 
 from app.background import Progress, WorkCancelled, background, with_progress
 from app.messages import MessageBar, Severity, confirmed
+from app.monitor.kept_checkpoints import kept_checkpoints
 from app.runs.comparison import ComparisonDialog
 from app.runs.export_dialog import ExportDialog
 from app.runs.loading import LoadedRun, load_run
@@ -23,6 +24,7 @@ from app.theme import Theme
 from app.training.live_run import RunRequest
 from app.training.run_controller import RunController
 from app.waiting import Tasks
+from core.analysis.catalogue import RunSummary, list_runs
 from core.config import DEMO_CORPUS, load_run_config
 from signscope.errors import SignScopeError
 from signscope.folder import RunFolder
@@ -44,6 +46,9 @@ class RunsDesk(QObject):
 
     run_loaded = Signal(object)
     """A LoadedRun that the window is to show."""
+    interrupted_found = Signal(object, int)
+    """The RunSummary of the newest run, which ended without being stopped, and the batch that its newest
+    checkpoint was made after; -1 for none."""
     resume_ready = Signal(object, object)
     """A RunRequest that goes on with a run, and the LoadedRun of what its folder holds."""
 
@@ -208,6 +213,26 @@ class RunsDesk(QObject):
         return loaded
 
     # ------------------------------------------------------------ resuming
+
+    def look_for_interrupted(self) -> None:
+        """Look whether the newest run ended without being stopped, as after a loss of power."""
+        self._tasks.start(self._look_for_interrupted())
+
+    async def _look_for_interrupted(self) -> None:
+        def look(_progress: Progress) -> tuple[RunSummary, int] | None:
+            newest = next(iter(list_runs(self._runs_dir)), None)
+            if newest is None or newest.state != "interrupted":
+                return None
+            kept = kept_checkpoints(RunFolder(newest.path).checkpoints_dir)
+            return newest, kept[-1].step if kept else -1
+
+        try:
+            found = await background(self._window, look, "looking for an interrupted run")
+        except SignScopeError as error:
+            self._messages.tell_error(error)
+            return
+        if found is not None:
+            self.interrupted_found.emit(*found)
 
     @Slot(object)
     def resume_run(self, path: Path) -> None:
