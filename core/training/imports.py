@@ -23,5 +23,8 @@ def import_training() -> None:
         ImportError: torch, or something that it needs, is not installed whole.
     """
     with _importing:
+        import torch._dynamo
+        import torch._inductor.config  # noqa: F401
+
         import core.training.replay
         import core.training.session  # noqa: F401

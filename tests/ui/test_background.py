@@ -59,9 +59,10 @@ def test_the_result_is_awaited_while_the_window_lives(owner: QWidget, run_async:
 
     async def scenario() -> None:
         told: list[tuple[int, int]] = []
-        at_work = threading.Event()
+        connected, at_work = threading.Event(), threading.Event()
 
         def work(progress: Progress) -> int:
+            assert connected.wait(30)
             progress(1, 2)
             assert at_work.wait(30), "the window was frozen"
             progress(2, 2)
@@ -69,6 +70,7 @@ def test_the_result_is_awaited_while_the_window_lives(owner: QWidget, run_async:
 
         job = background(owner, work)
         job.progressed.connect(lambda done, total: told.append((done, total)))
+        connected.set()
         asyncio.get_running_loop().call_soon(at_work.set)
         assert await job != gui
         assert told == [(1, 2), (2, 2)]

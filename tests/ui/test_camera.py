@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import psutil
 import pytest
 from PySide6.QtCore import Qt, QThread
 from PySide6.QtGui import QImage
@@ -32,6 +31,7 @@ from app.camera.camera_controller import CameraController, CameraState
 from app.camera.preview_thread import PreviewFrame, training_view
 from app.camera.preview_widget import PreviewWidget
 from core.landmarks import layout
+from tests.readers import readers
 from tests.silent_server import silent_server
 from tests.ui.conftest import RunAsync
 
@@ -51,9 +51,9 @@ def controller(qtbot: QtBot) -> Iterator[CameraController]:
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     """Fail a test that leaves a reading process, running or not buried."""
-    before = children()
+    before = readers()
     yield
-    assert [each for each in children() if each not in before] == []
+    assert [each for each in readers() if each not in before] == []
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_restarting_many_times_leaks_no_thread(
     assert states == [STOPPING, OFF, STARTING, ON] * 12
     assert threading.active_count() <= before
     assert _running_threads() == ["camera preview"]
-    assert len(children()) == 1
+    assert len(readers()) == 1
     assert controller.stop(10)
     assert _running_threads() == []
 
@@ -324,11 +324,11 @@ def test_a_source_that_hangs_is_let_go_at_once(
     for _ in range(2):
         controller.start(images)
         wait_for(qtbot, controller, ON)
-        (child,) = children()
+        (child,) = readers()
         child.suspend()
         assert controller.stop(10)
         assert controller.state is OFF
-        assert children() == []
+        assert readers() == []
 
 
 @pytest.mark.models
@@ -339,10 +339,10 @@ def test_a_source_that_hangs_is_told_by_and_by(
     controller.start(images)
     wait_for(qtbot, controller, ON)
     with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS) as failed:
-        children()[0].suspend()
+        readers()[0].suspend()
     assert "Nothing was heard" in str(failed.args)
     assert controller.state is OFF
-    assert children() == []
+    assert readers() == []
 
 
 # ---------------------------------------------------------------- what can go wrong
@@ -374,7 +374,7 @@ def test_a_reader_that_crashes_leaves_the_window_with_a_sentence(
     preview.switch_on()
     wait_for(qtbot, controller, ON)
     with qtbot.waitSignal(controller.failed, timeout=PLENTY_MS):
-        children()[0].kill()
+        readers()[0].kill()
     assert "has ended" in words(preview)
     assert controller.state is OFF
     assert child(preview, QPushButton, "camera_switch").isEnabled()
@@ -629,11 +629,6 @@ def test_mirroring_follows_the_kind_of_source_until_chosen(
     assert (mirrored_for("0"), mirrored_for(images)) == (True, False)
     mirror.click()
     assert (mirrored_for("0"), mirrored_for(images)) == (True, True)
-
-
-def children() -> list[psutil.Process]:
-    """Processes of this one, the dead that nobody has buried included."""
-    return psutil.Process().children()  # type: ignore[no-any-return]
 
 
 def _running_threads() -> list[str]:

@@ -17,6 +17,7 @@ from core.errors import CameraError
 from core.landmarks import capture_process
 from core.landmarks.capture_process import CaptureProcess, Picture
 from tests.conftest import REPOSITORY
+from tests.readers import readers
 from tests.unit.test_capture import cv2, write_images, write_one_colour_png, write_video
 
 PLENTY_S = 30.0
@@ -36,8 +37,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def the_reader() -> psutil.Process:
-    """The only process that this one has started and not buried."""
-    (reader,) = psutil.Process().children()
+    """The only reader that this process has started and not buried."""
+    (reader,) = readers()
     return reader
 
 
@@ -124,7 +125,7 @@ def test_a_capture_that_was_killed_before_it_began_starts_no_process(tmp_path: P
     capture.kill()
     with capture:
         assert capture.take() is None
-        assert psutil.Process().children() == []
+        assert readers() == []
 
 
 def test_a_reader_that_dies_is_told(tmp_path: Path) -> None:
