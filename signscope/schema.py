@@ -203,10 +203,8 @@ class RecordTable(Generic[R]):
 
     def row(self, record: R, *key: int) -> Row:
         """Make the row of ``record``, without checksum; ``key`` is its number where the table has one."""
-        stored = (
-            store(value) for store, value in zip(self._store, self._values(record), strict=True)
-        )
-        return (*key, *stored)
+        values = self._values(record)
+        return (*key, *[store(value) for store, value in zip(self._store, values, strict=True)])
 
     def record(self, row: Row, **others: Any) -> R:
         """Give back the record of a row; ``others`` are its fields that have tables of their own."""
