@@ -80,9 +80,9 @@ def _train_without_window(corpus: str, config: Path | None) -> int:
         f"`xvfb-run -a {command_name()}` would open it); training in this terminal instead.",
         flush=True,
     )
-    from core.paths import runs_dir
     from core.training.replay import story_config
     from core.training.session import TrainingJob
+    from signscope.paths import runs_dir
 
     # Without settings of the person's own: some that learn to recognise within half a minute.
     quick = None if config else NO_DISPLAY_EPOCHS
@@ -129,8 +129,8 @@ def train(
         max_steps: End after this many batches.
         every: Print each so many batches; batches that were not applied are always printed.
     """
-    from core.paths import runs_dir
     from core.training.session import TrainingJob, resume_job
+    from signscope.paths import runs_dir
 
     if resume is not None:
         if config or out:
@@ -204,8 +204,8 @@ def replay(
         out: Folder in which the run folders are made.
         set: Any other setting, such as data.batch_size=8; may be given several times.
     """
-    from core.paths import runs_dir
     from core.training import replay as policy_replay
+    from signscope.paths import runs_dir
 
     chosen = _settings(
         config,
@@ -250,7 +250,7 @@ def runs(folder: OptionalPath = None) -> int:
         folder: Another folder of runs.
     """
     from core.analysis.catalogue import list_runs
-    from core.paths import runs_dir
+    from signscope.paths import runs_dir
 
     folder = folder or runs_dir()
     found = list_runs(folder)
@@ -329,7 +329,7 @@ def _run_folder(run: Path) -> Path:
 
 
 def _named_folder(run: Path) -> Path:
-    from core.paths import runs_dir
+    from signscope.paths import runs_dir
 
     named = runs_dir() / run
     return named if not run.exists() and named.exists() else run
@@ -546,6 +546,23 @@ def settings() -> int:
     return 0
 
 
+@commands.command
+def watch(script: Annotated[tuple[str, ...], arg(metavar="SCRIPT.PY ...")]) -> int:
+    """Run any PyTorch training script unchanged and write its run: see `watch --help` for its options.
+
+    Args:
+        script: Options, the script (or -m MODULE), and its own arguments, which are passed on as they are.
+    """
+    # The script may have modules called core or app of its own.
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("core", "app", "resources")
+    ]:
+        del sys.modules[name]
+    from signscope.watching.command import main as watch_script
+
+    return watch_script(script)
+
+
 # ---------------------------------------------------------------- start
 
 
@@ -560,6 +577,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["watch"]:
+        return watch(tuple(arguments[1:]))
     if arguments == ["--version"]:
         print(f"SignScope {VERSION}")
         return 0

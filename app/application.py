@@ -32,8 +32,8 @@ from app.theme import Theme
 from app.training.run_controller import RunController
 from app.waiting import Tasks, noticed
 from core.config import RunConfig
-from core.paths import runs_dir
 from core.training.imports import import_training
+from signscope.paths import runs_dir
 
 EXIT_AFTER_VARIABLE = "SIGNSCOPE_EXIT_AFTER_S"
 """The window closes itself after so many seconds: for smoke tests of the real program."""

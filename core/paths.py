@@ -23,8 +23,3 @@ def models_dir() -> Path:
 def corpora_dir() -> Path:
     """Folder of corpora that SignScope makes itself; moved by SIGNSCOPE_CORPORA. Not created here."""
     return _folder("SIGNSCOPE_CORPORA", platformdirs.user_data_path(_APP) / "corpora")
-
-
-def runs_dir() -> Path:
-    """Folder of run folders when none is named; moved by SIGNSCOPE_RUNS. Not created here."""
-    return _folder("SIGNSCOPE_RUNS", platformdirs.user_data_path(_APP) / "runs")

@@ -23,6 +23,12 @@ def use_program() -> None:
 
 def main() -> int:
     """Run the command line of main.py; gives the exit status."""
+    if sys.argv[1:2] == [
+        "watch"
+    ]:  # before the program's own modules can stand in the way of the script's
+        from signscope.watching.command import main as watch
+
+        return watch(sys.argv[2:])
     use_program()
     import main as program
 

@@ -72,6 +72,8 @@ _COUNTED_SQL = {
     "large": f"grad_norm_pre > {LARGE_GRAD_NORM}",
     "skipped_by_policy": _one_of([Outcome.SKIPPED_BY_POLICY]),
     "out_of_memory": _one_of([Outcome.FAILED_OUT_OF_MEMORY]),
+    "skipped_by_scaler": _one_of([Outcome.SKIPPED_BY_SCALER]),
+    "discarded": _one_of(outcome for outcome in Outcome if outcome.discarded),
 }  # OutcomeCounts.plus in the words of SQL
 _COUNTS_SQL = (
     f"SELECT {', '.join(f'total({rule})' for rule in _COUNTED_SQL.values())} "

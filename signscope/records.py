@@ -21,6 +21,9 @@ class Outcome(StrEnum):
     SKIPPED_NON_FINITE_GRADIENT = "skipped_non_finite_gradient"
     SKIPPED_BY_POLICY = "skipped_by_policy"
     FAILED_OUT_OF_MEMORY = "failed_out_of_memory"
+    DISCARDED = "discarded"  # by the watched script: cleared without a step
+    SKIPPED_BY_SCALER = "skipped_by_scaler"  # a GradScaler found infinite gradients
+    LEFT_AT_END = "left_at_end"  # neither stepped nor cleared when the watched script ended
 
     @property
     def applied(self) -> bool:
@@ -31,6 +34,11 @@ class Outcome(StrEnum):
     def non_finite(self) -> bool:
         """Whether the batch was left out because its loss or gradient was NaN or infinite."""
         return self in (Outcome.SKIPPED_NON_FINITE_LOSS, Outcome.SKIPPED_NON_FINITE_GRADIENT)
+
+    @property
+    def discarded(self) -> bool:
+        """Whether a watched script threw the gradient away."""
+        return self in (Outcome.DISCARDED, Outcome.LEFT_AT_END)
 
 
 LARGE_GRAD_NORM = 200.0

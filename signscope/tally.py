@@ -10,7 +10,7 @@ from signscope.records import EpochRecord, Evaluation, Outcome, StepRecord
 
 @dataclass(frozen=True, slots=True)
 class OutcomeCounts:
-    """How many batches ended how; the four outcomes add up to ``batches``. May go to any thread."""
+    """How many batches ended how; what was applied and what was not add up to ``batches``. For any thread."""
 
     batches: int = 0
     applied: int = 0
@@ -19,6 +19,19 @@ class OutcomeCounts:
     large: int = 0
     skipped_by_policy: int = 0
     out_of_memory: int = 0
+    skipped_by_scaler: int = 0
+    discarded: int = 0  # by a watched script, what it left at its end among them
+
+    @property
+    def not_applied(self) -> int:
+        """How many left the weights as they were, whatever the reason."""
+        return (
+            self.non_finite
+            + self.skipped_by_policy
+            + self.out_of_memory
+            + self.skipped_by_scaler
+            + self.discarded
+        )
 
     def plus(self, record: StepRecord) -> OutcomeCounts:
         """Give the counts with one more batch."""
@@ -30,6 +43,8 @@ class OutcomeCounts:
             self.large + record.large,
             self.skipped_by_policy + (record.outcome is Outcome.SKIPPED_BY_POLICY),
             self.out_of_memory + (record.outcome is Outcome.FAILED_OUT_OF_MEMORY),
+            self.skipped_by_scaler + (record.outcome is Outcome.SKIPPED_BY_SCALER),
+            self.discarded + record.outcome.discarded,
         )
 
 

@@ -263,7 +263,7 @@ SPAWNING = """
 import multiprocessing
 from signscope.__main__ import use_program
 use_program()
-from core.paths import runs_dir
+from signscope.paths import runs_dir
 if __name__ == "__main__":
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         print(pool.apply(runs_dir) == runs_dir())

@@ -19,8 +19,8 @@ from app.theme import Theme, ThemeChoice
 from app.training.config_form import ConfigForm
 from app.training.live_run import BUFFER_CAPACITY
 from app.training.run_controller import RunController, RunJob, train
-from core.paths import runs_dir
 from core.training.imports import import_training
+from signscope.paths import runs_dir
 
 MakeWindow = Callable[..., MainWindow]
 RunAsync = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -18,6 +18,7 @@ sys.meta_path.insert(0, Blocker())
 USE = """
 from pathlib import Path
 import signscope
+assert not {"numpy", "filelock"} & set(sys.modules)  # each name comes when it is asked for
 for name in signscope.__all__:
     getattr(signscope, name)
 folder = signscope.RunFolder.create(Path(sys.argv[1]), "run", device="cpu")
