@@ -22,6 +22,9 @@ _OUTCOMES = {
     Outcome.SKIPPED_NON_FINITE_GRADIENT: "left out: gradient not finite",
     Outcome.SKIPPED_BY_POLICY: "left out by policy",
     Outcome.FAILED_OUT_OF_MEMORY: "failed: out of memory",
+    Outcome.DISCARDED: "discarded by the script",
+    Outcome.SKIPPED_BY_SCALER: "skipped by the GradScaler",
+    Outcome.LEFT_AT_END: "left when the script ended",
 }
 _HINT = "Point at a batch, or press ← or → in a plot, to read its row in the ledger"
 

@@ -101,7 +101,8 @@ def _describe_step(record: StepRecord) -> str:
         return f"NOT APPLIED, {record.detail}"
     norms = f"loss={record.loss:.2f}, grad_norm={record.grad_norm_pre:.2f}"
     if not record.outcome.applied:
-        return f"{norms} NOT APPLIED, {record.detail}"
+        reason = record.detail or record.outcome.replace("_", " ")
+        return f"{norms} NOT APPLIED, {reason}"
     if record.clipped:
         return f"{norms} -> {record.grad_norm_post:.2f} (clipped)"
     return f"{norms} (not clipped)"

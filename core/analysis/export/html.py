@@ -99,7 +99,7 @@ def _summary(folder: RunFolder, info: RunInfo) -> str:
 
 
 def _counts(counts: OutcomeCounts, evaluations: Sequence[tuple[int, Evaluation]]) -> str:
-    left_out = counts.non_finite + counts.skipped_by_policy + counts.out_of_memory
+    left_out = counts.not_applied
     rows = [
         ("Batches", f"{counts.batches}"),
         ("Applied", f"{counts.applied}"),
@@ -109,6 +109,14 @@ def _counts(counts: OutcomeCounts, evaluations: Sequence[tuple[int, Evaluation]]
         (f"Norm above {LARGE_GRAD_NORM:g}", f"{counts.large}"),
         ("Skipped by policy", f"{counts.skipped_by_policy}"),
         ("Out of memory", f"{counts.out_of_memory}"),
+    ]
+    rows += [
+        (name, f"{count}")
+        for name, count in (
+            ("Skipped by the GradScaler", counts.skipped_by_scaler),
+            ("Discarded by the script", counts.discarded),
+        )
+        if count
     ]
     for epoch, evaluation in evaluations:
         if evaluation.split != "dev":

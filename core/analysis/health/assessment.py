@@ -25,7 +25,12 @@ from core.analysis.health.inputs import (
 )
 from core.analysis.health.learning import PLATEAU_WINDOW, divergence, plateau
 from core.analysis.health.speed import data_starvation
-from core.analysis.health.updates import clip_saturation, latched, vanishing_gradients
+from core.analysis.health.updates import (
+    clip_saturation,
+    discarded,
+    latched,
+    vanishing_gradients,
+)
 from core.analysis.health.window import COLUMNS, START_BATCHES, StepWindow
 from core.landmarks.input_statistics import InputStatistics
 from signscope.folder import RunFolder
@@ -62,11 +67,14 @@ def assess(
     diverged = divergence(window)
     verdict = learned_nothing(window, epochs) if finished else None
     mute = answers_nothing(window, epochs, PLATEAU_WINDOW)
+    thrown_away = discarded(window)
     found = (
         double_normalization(inputs) if inputs else None,
         missing_landmarks(inputs) if inputs else None,
         landmark_mismatch(inputs, preview) if inputs else None,
-        latched(window),
+        thrown_away,
+        # Why no update was applied is named already.
+        None if thrown_away else latched(window),
         diverged,
         vanishing_gradients(window),
         verdict,

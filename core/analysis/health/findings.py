@@ -12,6 +12,7 @@ class FindingKind(StrEnum):
     DOUBLE_NORMALIZATION = "double_normalization"
     MISSING_LANDMARKS = "missing_landmarks"
     LANDMARK_MISMATCH = "landmark_mismatch"
+    DISCARDED = "discarded"
     LATCHED = "latched"
     DIVERGENCE = "divergence"
     VANISHING_GRADIENTS = "vanishing_gradients"

@@ -12,6 +12,40 @@ from core.analysis.health.window import StepWindow
 from signscope.records import Outcome
 from signscope.schema import OUTCOMES
 
+DISCARD_LEAST = 3
+DISCARD_WINDOW = 1000
+DISCARD_SHARE = 0.1
+"""A loop that drops a batch now and then, because its loss was NaN, has a reason. One that drops a tenth of
+them has a rule, and a person should know it."""
+
+
+def discarded(window: StepWindow) -> Finding | None:
+    """Speak when a watched script throws gradients away: it clears them without stepping.
+
+    From DISCARD_LEAST of them on; critical where they are a DISCARD_SHARE of the newest DISCARD_WINDOW.
+    """
+    n = min(len(window), DISCARD_WINDOW)
+    gone = window.newest_outcome(Outcome.DISCARDED, n)
+    count = int(gone.sum())
+    if count < DISCARD_LEAST:
+        return None
+    places = np.flatnonzero(gone) + len(window) - n
+    norms = window.newest("grad_norm_pre")[places]
+    last = "not seen" if np.isnan(norms[-1]) else f"{norms[-1]:.3g}"
+    finite = norms[np.isfinite(norms)]
+    told = f" Their norms before clipping were {span(finite)}." if len(finite) else ""
+    return Finding(
+        FindingKind.DISCARDED,
+        Severity.CRITICAL if count >= DISCARD_SHARE * n else Severity.NOTICE,
+        f"{count} of {n} gradients were discarded",
+        "The script called zero_grad, or set the gradients to None, without step; norm before clipping "
+        f"{last} at the last of them (batch {window.step_at(int(places[-1]))}).{told}",
+        "Look for a condition around optimizer.step, such as one on the norm that clip_grad_norm_ returns: that "
+        "is the norm before clipping, and a clipped gradient is safe to step on. Skip only what is not finite.",
+        window.step_at(int(places[0])),
+    )
+
+
 LATCH_BATCHES = 20
 """Normal training applies every finite gradient and pauses after 10 non-finite ones in a row (the
 default), so twice that without an update never happens in a healthy run."""
@@ -75,6 +109,10 @@ _LATCHED_ADVICE = {
     "norms are normal at the start: clip, and always apply.",
     Outcome.SKIPPED_NON_FINITE_LOSS: _NON_FINITE_ADVICE,
     Outcome.SKIPPED_NON_FINITE_GRADIENT: _NON_FINITE_ADVICE,
+    Outcome.SKIPPED_BY_SCALER: "The GradScaler keeps finding infinite gradients: look at its scale, at the loss, and "
+    "at layers that overflow in half precision.",
+    Outcome.DISCARDED: "Look for a condition around optimizer.step.",
+    Outcome.LEFT_AT_END: "Look for a condition around optimizer.step.",
     Outcome.FAILED_OUT_OF_MEMORY: "Close other programs or choose a smaller batch_size.",
 }
 
