@@ -127,7 +127,7 @@ class ExportDialog(QDialog):
         choose = QPushButton("Choose…")
         choose.setAutoDefault(False)
         choose.clicked.connect(self._choose)
-        label = QLabel("&To")
+        label = QLabel("&File")  # "To" is cut: Qt sets an underlined letter without kerning
         label.setBuddy(self._target)
         row = QHBoxLayout()
         row.setSpacing(8)

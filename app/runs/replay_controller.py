@@ -76,7 +76,7 @@ ReplayJob = Callable[[ReplayRequest, RunControl, ObserverFactory], "ReplayResult
 def replay_story(
     request: ReplayRequest, control: RunControl, observers_for: ObserverFactory
 ) -> ReplayResult:
-    """Replay in the regime of the story. Torch is imported here, in the thread that calls."""
+    """Replay long sentences in small batches, whose first norms lie above 100. Torch is imported here, in the thread that calls."""
     from core.training.replay import replay, story_config
 
     return replay(

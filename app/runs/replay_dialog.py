@@ -40,9 +40,8 @@ if TYPE_CHECKING:
 
 EXPLANATION = (
     "The same teacher is trained on the same batches, once for each policy, so every difference "
-    "below comes from what is done with large gradients. The script that this program grew out of "
-    "clipped its gradients and then threw away every update whose norm had been above 100; here one "
-    "sees what that costs."
+    "below comes from what is done with large gradients. A script that skips every batch with a "
+    "gradient norm above 100 throws most of the first updates away; here one sees what that costs."
 )
 REDRAW_MS = 200  # the replay needs the processor more than the curves do
 PICTURE_SIZE = QSize(1600, 1100)

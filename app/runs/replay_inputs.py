@@ -42,7 +42,7 @@ class ReplayInputs(QWidget):
         self.used = False
         """Whether a replay was started with these choices: the corpus then stays as it is."""
         regime = QLabel(
-            "All other settings are those of the story: long sentences in small batches, so that the "
+            "All other settings stay the same: long sentences in small batches, so that the gradient "
             "norms of the first batches lie above 100."
         )
         regime.setWordWrap(True)
@@ -131,9 +131,7 @@ class ReplayInputs(QWidget):
         self._share.setDecimals(1)
         self._share.setValue(_SHARE_PERCENT)
         self._share.setSuffix(" % of the first")
-        self._share.setToolTip(
-            "How far the loss is to fall: in the story from 91 to 6.4, which is 7 %"
-        )
+        self._share.setToolTip("How far the loss is to fall: from 91 to 6.4, for instance, is 7 %")
         self._seed = QSpinBox()
         self._seed.setObjectName("seed")
         self._seed.setRange(0, 2**31 - 1)

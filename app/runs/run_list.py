@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
 from app.runs.run_table import STARTED, RunFilter
 
 _WIDTHS = (
-    "2026-11-22 21.40 demo corpus",
+    "replay 2026-11-22 21.40.00 skip:100",
     "Interrupted",
     "demo (synthetic)",
     "Best WER",
@@ -21,6 +21,9 @@ _WIDTHS = (
     "2026-11-22 21:40",
 )
 """Texts that fit into the columns; the note has the rest."""
+_PADDING = 8
+_CELLS = f"QTableView::item, QHeaderView::section {{ padding: 0 {_PADDING}px; }}"
+"""Keeps a column that ends on the right apart from one that begins on the left."""
 
 
 class RunList(QTableView):
@@ -42,6 +45,9 @@ class RunList(QTableView):
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setTabKeyNavigation(False)
         self.setShowGrid(False)
+        # A replay's name ends with its policy: with the middle left out, both ends can be read.
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setStyleSheet(_CELLS)
         self.setAlternatingRowColors(True)
         self.verticalHeader().hide()
         self.verticalHeader().setDefaultSectionSize(self.fontMetrics().height() + 12)
@@ -50,7 +56,9 @@ class RunList(QTableView):
         header.setStretchLastSection(True)
         header.setHighlightSections(False)
         for place, text in enumerate(_WIDTHS):
-            self.setColumnWidth(place, self.fontMetrics().horizontalAdvance(text) + 14)
+            self.setColumnWidth(
+                place, self.fontMetrics().horizontalAdvance(text) + 2 * _PADDING + 8
+            )
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

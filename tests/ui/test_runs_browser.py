@@ -323,3 +323,38 @@ def test_states_keep_their_meaning_in_the_dark(browse: Browse, tmp_path: Path) -
 
 def test_the_note_is_the_last_column() -> None:
     assert TITLES[NOTE] == "Note"
+
+
+def test_a_replays_policy_can_be_read_in_a_narrow_column(browse: Browse, tmp_path: Path) -> None:
+    make_run(tmp_path, "replay 2026-11-22 21.40.00 skip:100")
+
+    async def look(browser: RunBrowser) -> None:
+        view = browser._view
+        name = names(browser)[0]
+        metrics = view.fontMetrics()
+        assert view.columnWidth(NAME) >= metrics.horizontalAdvance(name)
+        narrow = metrics.horizontalAdvance("replay…skip:100__")
+        assert metrics.elidedText(name, view.textElideMode(), narrow).endswith("skip:100")
+
+    browse(tmp_path, look)
+
+
+def test_a_duration_does_not_touch_the_device(browse: Browse, tmp_path: Path) -> None:
+    make_run(tmp_path, "a", duration_s=12 * 3600.0)
+
+    async def look(browser: RunBrowser) -> None:
+        view = browser._view
+        browser.resize(1600, 500)
+        view.selectionModel().clear()
+        await asyncio.sleep(0.05)
+        index = browser.filter.index(0, TITLES.index("Device"))
+        rect = view.visualRect(index)
+        picture = view.viewport().grab().toImage()
+        ground = picture.pixelColor(rect.left(), rect.top() + 2)
+        assert all(
+            picture.pixelColor(x, y) == ground
+            for x in range(rect.left() - 6, rect.left() + 6)
+            for y in range(rect.top() + 2, rect.bottom() - 2)
+        )
+
+    browse(tmp_path, look)

@@ -193,3 +193,19 @@ def test_a_picture_has_the_name_of_its_run_above_the_plots(export: Export, tmp_p
         if element.tag.endswith("}text")
     ]
     assert texts[:2] == ["my run", "a plot"]
+
+
+def test_the_label_of_the_file_is_not_cut(export: Export, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", "my run")
+
+    async def measure(dialog: ExportDialog) -> None:
+        labels = [each for each in dialog.findChildren(QLabel) if each.buddy() is not None]
+        assert labels
+        for label in labels:
+            letters = label.text().replace("&", "")
+            metrics = label.fontMetrics()
+            # The letter that is underlined is set apart, without kerning.
+            needed = sum(metrics.horizontalAdvance(letter) for letter in letters)
+            assert label.width() >= needed, letters
+
+    export(run, measure)
