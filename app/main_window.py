@@ -34,7 +34,6 @@ from app.training.live_run import RunRequest
 from app.training.next_run import NextRun
 from app.training.run_controller import RunController
 from app.training.run_panel import RunPanel
-from app.wheel import hold_wheel
 from core.analysis.catalogue import RunSummary
 from signscope.errors import SignScopeError
 from signscope.run_state import RunSnapshot
@@ -135,7 +134,6 @@ class MainWindow(QMainWindow):
             "dock.health": self._dock("Health", "dock.health", self.health),
         }
         self._build_menus()
-        hold_wheel(self)
         self._connect()
         self._arrange()
         self.next_run.show_config(settings.config)
@@ -346,7 +344,7 @@ class MainWindow(QMainWindow):
         )
         self.monitor.set_hint(
             f"“{run.name}” was interrupted",
-            f"It ended after {run.batches} batches without being stopped. {goes_on}\n{start}",
+            f"It ended after {run.batches} batches without being stopped. {goes_on}\nOr {start[0].lower()}{start[1:]}",
             run.path,
             resumable=checkpoint >= 0,
         )

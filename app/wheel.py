@@ -1,36 +1,57 @@
-"""The mouse wheel changes what has the focus, and scrolls everything else."""
+"""Fields that the mouse wheel changes only after they were clicked or tabbed to; it scrolls past all others.
+
+Qt gives the focus to a spin box or list when the wheel turns over it, and then changes it: who scrolls past a
+form would change what lies under the pointer.
+"""
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QObject, Qt
-from PySide6.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QScrollBar, QWidget
-
-Turned = QAbstractSpinBox | QComboBox | QAbstractSlider
-
-
-class _WheelNeedsFocus(QObject):
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() is not QEvent.Type.Wheel:
-            return False
-        if isinstance(watched, QWidget) and watched.hasFocus():
-            return False
-        event.ignore()  # what lies behind scrolls instead
-        return True
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QWheelEvent
+from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QSpinBox, QWidget
 
 
-def turned_by_wheel(root: QWidget) -> list[QWidget]:
-    """Give every field within ``root``, itself included, whose value the wheel would change."""
-    found = [root, *root.findChildren(QWidget)]
-    return [each for each in found if isinstance(each, Turned) and not isinstance(each, QScrollBar)]
+def _may_turn(field: QWidget, event: QWheelEvent) -> bool:
+    """Whether the wheel may change ``field``; if not, what lies behind it scrolls."""
+    if not field.hasFocus():
+        event.ignore()
+    return field.hasFocus()
 
 
-def hold_wheel(root: QWidget) -> None:
-    """Let the wheel change a field within ``root`` only after it was clicked or tabbed to. GUI thread only.
+class SpinBox(QSpinBox):
+    """A whole number. GUI thread only."""
 
-    Qt gives the focus to a spin box, list or slider when the wheel turns over it, and then changes it: who
-    scrolls past a form would change what lies under the pointer. Call it when all fields are made.
-    """
-    needs_focus = _WheelNeedsFocus(root)
-    for field in turned_by_wheel(root):
-        field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        field.installEventFilter(needs_focus)
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Change the number only with the focus."""
+        if _may_turn(self, event):
+            super().wheelEvent(event)
+
+
+class DoubleSpinBox(QDoubleSpinBox):
+    """A number. GUI thread only."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Change the number only with the focus."""
+        if _may_turn(self, event):
+            super().wheelEvent(event)
+
+
+class ComboBox(QComboBox):
+    """One of several entries. GUI thread only."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Choose another entry only with the focus."""
+        if _may_turn(self, event):
+            super().wheelEvent(event)

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtWidgets import QComboBox, QFileDialog, QSizePolicy, QWidget
 
+from app.wheel import ComboBox
 from core.landmarks.cameras import list_cameras
 
 _VIDEO: Final = "choose a video"
@@ -25,7 +26,7 @@ class PreviewSettings(Protocol):
     last_folder: Path
 
 
-class SourcePicker(QComboBox):
+class SourcePicker(ComboBox):
     """A list of sources that looks for cameras anew each time it is opened. GUI thread only.
 
     It never looks at a chosen path: a network share that is away would hang the window.

@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QAction
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from app.wheel import ComboBox
 from core.config import DEMO_CORPUS
 
 DEMO_TEXT = "Demo corpus (synthetic)"
@@ -29,7 +30,7 @@ class CorpusPicker(QWidget):
     ) -> None:
         super().__init__(parent)
         self.setObjectName("corpus_picker")
-        self._list = QComboBox()
+        self._list = ComboBox()
         self._list.setObjectName("corpus")
         self._list.setAccessibleName("Corpus")
         self._list.setToolTip("Corpus that the next run trains on")

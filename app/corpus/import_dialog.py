@@ -11,7 +11,6 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
     QDialogButtonBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
@@ -26,7 +25,7 @@ from PySide6.QtWidgets import (
 
 from app.background import Job, Progress, WorkCancelled, background
 from app.waiting import Tasks
-from app.wheel import hold_wheel
+from app.wheel import DoubleSpinBox
 from core.paths import corpora_dir
 from signscope.errors import SignScopeError
 
@@ -67,7 +66,7 @@ class ImportDialog(QDialog):
         self._signers.setToolTip(
             "Which sequence numbers were signed by whom; both ends are included"
         )
-        self._fps = QDoubleSpinBox()
+        self._fps = DoubleSpinBox()
         self._fps.setObjectName("fps")
         self._fps.setRange(1.0, 240.0)
         self._fps.setDecimals(2)
@@ -128,7 +127,6 @@ class ImportDialog(QDialog):
         layout.addStretch(1)
         layout.addWidget(self._buttons)
         self._source.textChanged.connect(self._suggest_out)
-        hold_wheel(self)
 
     @property
     def busy(self) -> bool:

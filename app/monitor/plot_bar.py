@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QComboBox, QHBoxLayout, QToolButton, QWidget
 
 from app.icons import icon
 from app.theme import Colors
+from app.wheel import ComboBox
 from core.analysis.history import Axis
 
 PLOT_KEYS: tuple[tuple[str, str], ...] = (
@@ -126,7 +127,7 @@ class PlotBar(QWidget):
         return button
 
     def _list(self, name: str, title: str, tip: str, entries: list[str]) -> QComboBox:
-        box = QComboBox()
+        box = ComboBox()
         box.setObjectName(name)
         box.setAccessibleName(title)
         box.setToolTip(tip)

@@ -9,7 +9,6 @@ from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
-    QDoubleSpinBox,
     QFileDialog,
     QHBoxLayout,
     QLabel,
@@ -30,7 +29,7 @@ from app.runs.picture import save_picture
 from app.runs.run_legend import SWATCH_SIZE, swatch
 from app.theme import Colors
 from app.waiting import Tasks
-from app.wheel import hold_wheel
+from app.wheel import ComboBox, DoubleSpinBox
 from core.errors import ExportError
 from signscope.errors import RunFolderError
 
@@ -64,7 +63,7 @@ class ComparisonDialog(QDialog):
             "No runs to compare", "Add run folders, or choose runs in the browser."
         )
 
-        self._baseline = QComboBox()
+        self._baseline = ComboBox()
         self._baseline.setObjectName("baseline")
         self._baseline.setAccessibleName("Baseline")
         self._baseline.setToolTip("The run that the differences (Δ) are taken from")
@@ -74,7 +73,7 @@ class ComparisonDialog(QDialog):
         )
         self._baseline.setIconSize(SWATCH_SIZE)
         self._baseline.currentIndexChanged.connect(self._show_figures)
-        self._share = QDoubleSpinBox()
+        self._share = DoubleSpinBox()
         self._share.setObjectName("compared_share")
         self._share.setAccessibleName("Loss to reach")
         self._share.setRange(0.1, 99.9)
@@ -146,7 +145,6 @@ class ComparisonDialog(QDialog):
         outer.addLayout(buttons)
         self.plots.legend.toggled.connect(self._on_toggled)
         self._show()
-        hold_wheel(self)
 
     @property
     def runs(self) -> tuple[ComparedRun, ...]:

@@ -29,7 +29,6 @@ from app.runs.picture_size import PictureSize
 from app.runs.run_table import thousands
 from app.theme import Colors
 from app.waiting import Tasks
-from app.wheel import hold_wheel
 from signscope.errors import SignScopeError
 from signscope.folder import safe_name
 
@@ -92,7 +91,6 @@ class ExportDialog(QDialog):
         outer.addLayout(self._make_buttons())
         self._kind_buttons["csv" if picture is None else "png"].setChecked(True)
         self._on_kind()
-        hold_wheel(self)
 
     # ------------------------------------------------------------ building
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSize
-from PySide6.QtWidgets import QDoubleSpinBox, QHBoxLayout, QLabel, QSpinBox, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QWidget
 
 from app.runs.picture import LARGEST
+from app.wheel import DoubleSpinBox, SpinBox
 
 
 class PictureSize(QWidget):
@@ -13,7 +14,7 @@ class PictureSize(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._width, self._height = QSpinBox(), QSpinBox()
+        self._width, self._height = SpinBox(), SpinBox()
         for box, name, value in (
             (self._width, "Width of the picture", 1600),
             (self._height, "Height of the picture", 1000),
@@ -24,7 +25,7 @@ class PictureSize(QWidget):
             box.setSingleStep(100)
             box.setValue(value)
         self._height.setSuffix(" pixels")
-        self._scale = QDoubleSpinBox()
+        self._scale = DoubleSpinBox()
         self._scale.setObjectName("scale")
         self._scale.setAccessibleName("Size of text and lines")
         self._scale.setRange(0.5, 8.0)

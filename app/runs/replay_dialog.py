@@ -30,7 +30,6 @@ from app.runs.replay_inputs import ReplayInputs
 from app.runs.verdict import verdict
 from app.theme import Colors
 from app.waiting import Tasks
-from app.wheel import hold_wheel
 from signscope.errors import SignScopeError
 from signscope.records import EventKind, RunEventRecord
 from signscope.run_state import RunEvent, RunSnapshot, RunState
@@ -129,7 +128,6 @@ class ReplayDialog(QDialog):
         controller.failed.connect(self._on_failed)
         self.recolor(colors)
         self._show_state(controller.snapshot())
-        hold_wheel(self)
 
     # ------------------------------------------------------------ building
 

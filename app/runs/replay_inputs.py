@@ -8,20 +8,19 @@ from PySide6.QtCore import Qt, Slot
 from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from app.corpus.corpus_picker import DEMO_TEXT
 from app.runs.replay_controller import ReplayRequest
+from app.wheel import ComboBox, DoubleSpinBox, SpinBox
 from core.config import DEMO_CORPUS
 
 _THRESHOLD, _SHARE_PERCENT = 100.0, 7.0
@@ -66,7 +65,7 @@ class ReplayInputs(QWidget):
         column.addStretch(1)
 
     def _make_corpus(self) -> QHBoxLayout:
-        self._corpus = QComboBox()
+        self._corpus = ComboBox()
         self._corpus.setObjectName("replay_corpus")
         self._corpus.setAccessibleName("Corpus")
         self._corpus.setSizeAdjustPolicy(
@@ -92,7 +91,7 @@ class ReplayInputs(QWidget):
         self._skip.setToolTip(
             "skip:T: clip, then throw the update away when the norm before clipping was above T"
         )
-        self._threshold = QDoubleSpinBox()
+        self._threshold = DoubleSpinBox()
         self._threshold.setObjectName("threshold")
         self._threshold.setAccessibleName("Norm above which updates are skipped")
         self._threshold.setDecimals(1)
@@ -116,7 +115,7 @@ class ReplayInputs(QWidget):
         return policies
 
     def _make_settings(self) -> QFormLayout:
-        self._steps = QSpinBox()
+        self._steps = SpinBox()
         self._steps.setObjectName("steps")
         self._steps.setRange(0, 1_000_000)
         self._steps.setSingleStep(50)
@@ -125,14 +124,14 @@ class ReplayInputs(QWidget):
             "Batches that each policy is given. As it takes: 300 for clipping, and for the others six "
             "times as many as clipping needed to reach the loss"
         )
-        self._share = QDoubleSpinBox()
+        self._share = DoubleSpinBox()
         self._share.setObjectName("share")
         self._share.setRange(0.1, 99.0)
         self._share.setDecimals(1)
         self._share.setValue(_SHARE_PERCENT)
         self._share.setSuffix(" % of the first")
         self._share.setToolTip("How far the loss is to fall: from 91 to 6.4, for instance, is 7 %")
-        self._seed = QSpinBox()
+        self._seed = SpinBox()
         self._seed.setObjectName("seed")
         self._seed.setRange(0, 2**31 - 1)
         self._seed.setToolTip("Seed of weights, sentences and augmentation")

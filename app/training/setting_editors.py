@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from PySide6.QtGui import QValidator
 from PySide6.QtWidgets import QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox, QWidget
 
+from app.wheel import ComboBox, DoubleSpinBox, SpinBox
 from core.config import RunConfig
 
 LABELS: Mapping[str, str] = MappingProxyType(
@@ -95,7 +96,7 @@ class Bounds:
         return cls(lowest, highest)
 
 
-class FloatBox(QDoubleSpinBox):
+class FloatBox(DoubleSpinBox):
     """A number shown as a person writes it (0.002, 1e-05), read in either way."""
 
     DECIMALS = 12
@@ -146,10 +147,10 @@ def make_editor(name: str, field: FieldInfo) -> Editor:
     kind = field.annotation
     editor: Editor
     if get_origin(kind) is Literal:
-        editor = QComboBox()
+        editor = ComboBox()
         editor.addItems([str(value) for value in get_args(kind)])
     elif kind is int:
-        editor = QSpinBox()
+        editor = SpinBox()
         bounds = Bounds.of(field, 1)
         editor.setRange(int(bounds.lowest), int(bounds.highest))
         editor.setGroupSeparatorShown(False)
