@@ -206,7 +206,7 @@ class ConfigForm(QWidget):
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         fields = dict(setting_fields())
         for name in names:
-            row = SettingRow(name, fields[name], layout)
+            row = SettingRow(name, fields[name], layout, self)
             row.edited.connect(self._on_edited)
             self._rows[name] = row
         return layout

@@ -42,13 +42,14 @@ class SettingRow(QObject):
         name: Dotted name of the setting.
         field: Its field in core.config.
         layout: Where the row is appended.
+        parent: The form, which the row ends with.
     """
 
     edited = Signal()
     """The field holds another value."""
 
-    def __init__(self, name: str, field: FieldInfo, layout: QFormLayout) -> None:
-        super().__init__(layout)
+    def __init__(self, name: str, field: FieldInfo, layout: QFormLayout, parent: QObject) -> None:
+        super().__init__(parent)
         self._name = name
         self._layout = layout
         self._description = field.description or ""
