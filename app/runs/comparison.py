@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
+from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import (
     QComboBox,
     QDialog,
@@ -19,10 +20,17 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.background import Progress, WorkCancelled, with_progress
+from app.background import Progress, WorkCancelled, background, with_progress
 from app.messages import MessageBar, Severity
-from app.runs.compared_run import ComparedRun, load_for_comparison
+from app.runs.compared_run import (
+    ComparedRun,
+    RunNews,
+    follow,
+    load_for_comparison,
+    read_news,
+)
 from app.runs.comparison_tables import FiguresTable, SettingsTable
+from app.runs.curve_bar import CurveBar
 from app.runs.overlay import OverlayPlots
 from app.runs.overlay_plot import OverlaidRun
 from app.runs.picture import save_picture
@@ -34,6 +42,7 @@ from core.errors import ExportError
 from signscope.errors import RunFolderError
 
 _SHARE_PERCENT = 7.0
+_FOLLOW_MS = 1000  # between two looks for what running runs have written
 
 
 class ComparisonDialog(QDialog):
@@ -57,6 +66,10 @@ class ComparisonDialog(QDialog):
         self._folder = folder
         self._runs: list[ComparedRun] = []
         self._tasks = Tasks(self)
+        self._following = Tasks(self)
+        self._clock = QTimer(self)
+        self._clock.setInterval(_FOLLOW_MS)
+        self._clock.timeout.connect(self._look_for_news)
         self.messages = MessageBar(colors)
         self.plots = OverlayPlots(colors)
         self.plots.tell_empty(
@@ -141,6 +154,8 @@ class ComparisonDialog(QDialog):
         outer.setSpacing(10)
         outer.addLayout(top)
         outer.addWidget(self.messages)
+        self.bar = CurveBar(self.plots)
+        outer.addWidget(self.bar)
         outer.addWidget(split, 1)
         outer.addLayout(buttons)
         self.plots.legend.toggled.connect(self._on_toggled)
@@ -190,6 +205,42 @@ class ComparisonDialog(QDialog):
             )
         self.loaded.emit()
 
+    # ------------------------------------------------------------ runs that are being written
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Follow the runs while they are to be seen."""
+        super().showEvent(event)
+        self._clock.start()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Follow nothing while nobody looks."""
+        super().hideEvent(event)
+        self._clock.stop()
+        self._following.cancel()
+
+    @Slot()
+    def _look_for_news(self) -> None:
+        if not self.busy and not self._following.busy:
+            self._following.start(self._follow())
+
+    async def _follow(self) -> None:
+        for run in tuple(self._runs):
+            try:
+                news = await background(self, _news_reader_of(run), "following a run")
+            except WorkCancelled:
+                return
+            except RunFolderError:
+                continue  # what was read of it stays: it may be moved, or a share out of reach
+            # A run that was taken out or read anew meanwhile has no use for it.
+            place = next((i for i, known in enumerate(self._runs) if known is run), None)
+            if place is not None and (news.batches or _other_than(run, news)):
+                self._runs[place] = follow(run, news)
+                self._show_news()
+
+    def _show_news(self) -> None:
+        self.plots.update_runs([_overlaid(run) for run in self._runs])
+        self._show_figures()
+
     def _put(self, run: ComparedRun) -> None:
         for place, known in enumerate(self._runs):
             if known.key == run.key:
@@ -223,9 +274,7 @@ class ComparisonDialog(QDialog):
     # ------------------------------------------------------------ showing
 
     def _show(self) -> None:
-        self.plots.set_runs(
-            [OverlaidRun(run.key, run.summary.name, run.history) for run in self._runs]
-        )
+        self.plots.set_runs([_overlaid(run) for run in self._runs])
         self._save.setEnabled(bool(self._runs))
         self._on_toggled("", True)
         chosen = self._baseline.currentData()
@@ -291,6 +340,19 @@ class ComparisonDialog(QDialog):
         self.messages.recolor(colors)
         self.plots.recolor(colors)
         self._show()
+
+
+def _overlaid(run: ComparedRun) -> OverlaidRun:
+    return OverlaidRun(run.key, run.summary.name, run.history, run.wer)
+
+
+def _other_than(run: ComparedRun, news: RunNews) -> bool:
+    return news.summary != run.summary or news.wer != run.wer
+
+
+def _news_reader_of(run: ComparedRun) -> Callable[[Progress], RunNews]:
+    path, place = run.summary.path, run.place
+    return lambda progress: read_news(path, place, lambda: progress.cancelled)
 
 
 def _reader_of(path: Path) -> Callable[[Progress], ComparedRun]:

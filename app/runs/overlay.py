@@ -1,4 +1,4 @@
-"""Runs over each other, by step: loss above pre-clip norm, with a legend that hides and shows runs."""
+"""Runs over each other: loss above pre-clip norm, or word error rates, with a legend that hides and shows runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from app.runs.overlay_plot import OverlaidRun, OverlayPlot
+from app.monitor.legend import number
+from app.monitor.x_range import FIRST_SPANS, XRange
+from app.runs.overlay_plot import WER, OverlaidRun, OverlayPlot
 from app.runs.run_colors import RunStyle, run_style
 from app.runs.run_legend import RunLegend
+from app.runs.run_table import percent
 from app.theme import Colors
+from core.analysis.history import Axis
 
-_FIRST_SPAN = 10.0
+_FIRST_SPAN = 10.0  # batches
 
 
 class OverlayPlots(QWidget):
@@ -38,8 +42,14 @@ class OverlayPlots(QWidget):
         self.norms = OverlayPlot(
             "Gradient norm before clipping", "grad_norm_pre", log=True, labelled=True
         )
-        self.plots = (self.loss, self.norms)
-        self.norms.view.setXLink(self.loss.view)
+        self.wer = OverlayPlot("Word error rate (dev), by epoch", WER, log=False, labelled=True)
+        self.plots = (self.loss, self.norms, self.wer)
+        self.wer.hide()
+        for plot in (self.norms, self.wer):
+            plot.view.setXLink(self.loss.view)
+        self.axis: Axis = "step"
+        """What x means."""
+        self._decay = 0.0
         self.legend = RunLegend()
         self.legend.toggled.connect(self._on_toggled)
         split = QSplitter(Qt.Orientation.Vertical)
@@ -48,9 +58,12 @@ class OverlayPlots(QWidget):
             split.addWidget(plot)
             plot.view.x_moved.connect(self._on_x_moved)
             plot.view.fit_asked.connect(self.fit)
+            plot.canvas.pointed.connect(self.point_at)
+            plot.canvas.left.connect(self.point_nowhere)
             plot.canvas.sigDeviceRangeChanged.connect(self.refresh)
         self.loss.view.y_moved.connect(self._on_loss_y_moved)
         self.norms.view.y_moved.connect(self._on_norms_y_moved)
+        self.wer.view.y_moved.connect(self._on_wer_y_moved)
         filled = QWidget()
         column = QVBoxLayout(filled)
         column.setContentsMargins(0, 4, 0, 0)
@@ -78,6 +91,11 @@ class OverlayPlots(QWidget):
         """Overlay exactly these runs; ranges held by the person stay."""
         self._runs = tuple(runs)
         self._restyle()
+        self.refresh()
+
+    def update_runs(self, runs: Sequence[OverlaidRun]) -> None:
+        """Draw what the runs of the last ``set_runs`` have got since then."""
+        self._runs = tuple(runs)
         self.refresh()
 
     def style_of(self, key: str) -> RunStyle:
@@ -115,16 +133,84 @@ class OverlayPlots(QWidget):
         if not some:
             return
         if not self._x_held:
-            newest = max(
-                int(run.history.column("step")[-1]) for run in self._runs if len(run.history)
-            )
-            span = max(_FIRST_SPAN, newest * 1.02)
+            newest = max(self._range_of(run).newest for run in self._runs if len(run.history))
+            least = _FIRST_SPAN if self.axis == "step" else FIRST_SPANS[self.axis]
+            span = max(least, newest * 1.02)
             self.loss.view.setXRange(-0.01 * span, span, padding=0)
         first, last = self.loss.view.viewRange()[0]
         for plot in self.plots:
-            plot.draw(self._runs, first, last)
+            plot.draw(self._runs, first, last, self.axis, self._decay)
             if not plot.y_held:
                 plot.view.setYRange(*plot.y_range(), padding=0)
+
+    def set_axis(self, axis: Axis) -> None:
+        """Count x in batches, epochs or seconds, and show all of it."""
+        self.axis = axis
+        for plot in self.plots:
+            plot.set_axis(axis)
+        self.point_nowhere()
+        self.fit()
+
+    def set_decay(self, decay: float) -> None:
+        """Draw running means of this decay over the curves; 0 draws the curves alone."""
+        self._decay = decay
+        self.refresh()
+
+    def set_log(self, log: bool) -> None:
+        """Draw the loss on a logarithmic scale, or on a linear one."""
+        self.loss.set_log(log)
+        self.refresh()
+
+    def show_wer(self, shown: bool) -> None:
+        """Show word error rates in place of loss and norms."""
+        self.wer.setVisible(shown)
+        for plot in (self.loss, self.norms):
+            plot.setVisible(not shown)
+        self.point_nowhere()
+        self.refresh()
+
+    @Slot(float)
+    def point_at(self, x: float) -> None:
+        """Tell each run's values at the batch nearest to ``x``; runs that are shorter have none there."""
+        shown = [plot for plot in self.plots if not plot.isHidden()]
+        places = {run.key: self._position_at(run, x) for run in self._runs}
+        found = {
+            run.key: [plot.value_at(run, place) for plot in shown]
+            for run in self._runs
+            if (place := places[run.key]) is not None and self.legend.shown(run.key)
+        }
+        for number_of, plot in enumerate(shown):
+            plot.crosshair.put(
+                x,
+                [
+                    (plot.height_of(values[number_of]), self.style_of(key).color)
+                    for key, values in found.items()
+                ],
+            )
+        write = percent if self.wer in shown else number
+        self.legend.show_values(
+            {key: " · ".join(write(value) for value in values) for key, values in found.items()}
+        )
+
+    @Slot()
+    def point_nowhere(self) -> None:
+        """Take the crosshair and its values away."""
+        for plot in self.plots:
+            plot.crosshair.put(None)
+        self.legend.show_values({})
+
+    def _range_of(self, run: OverlaidRun) -> XRange:
+        x = XRange(run.history)
+        x.axis = self.axis
+        return x
+
+    def _position_at(self, run: OverlaidRun, x: float) -> int | None:
+        """Position of the batch at ``x``, None outside the run."""
+        place = self._range_of(run)
+        slack = 0.5 if self.axis == "step" else 0.0
+        if not len(run.history) or not -slack <= x <= place.newest + slack:
+            return None
+        return place.position_at(x)
 
     def _restyle(self) -> None:
         styles = {run.key: run_style(i, self._colors) for i, run in enumerate(self._runs)}
@@ -137,6 +223,7 @@ class OverlayPlots(QWidget):
     def _set_visible(self, key: str, shown: bool) -> None:
         for plot in self.plots:
             plot.curves[key].setVisible(shown)
+            plot.smooth[key].setVisible(shown)
             plot.marks[key].setVisible(shown)
 
     @Slot(str, bool)
@@ -156,6 +243,10 @@ class OverlayPlots(QWidget):
     @Slot()
     def _on_norms_y_moved(self) -> None:
         self.norms.y_held = True
+
+    @Slot()
+    def _on_wer_y_moved(self) -> None:
+        self.wer.y_held = True
 
 
 class _Empty(QWidget):

@@ -1,4 +1,4 @@
-"""One column of any number of runs over each other, by step."""
+"""One column of any number of runs over each other."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import pyqtgraph as pg
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from app.monitor.axes import HeightAxis, ShareAxis, XAxis
 from app.monitor.live_curve import (
-    BatchAxis,
-    DecadeAxis,
     LiveCurve,
     NonFiniteMarks,
     QuietGrid,
     TimeView,
     log_height,
 )
+from app.monitor.live_plot import AXIS_WIDTH, Canvas
+from app.monitor.marks import CrosshairLine
+from app.monitor.pacing import Pacer
 from app.runs.run_colors import RunStyle
 from app.theme import Colors
-from core.analysis.history import History
-
-_AXIS_WIDTH = 58
+from core.analysis.history import Axis, History
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,24 @@ class OverlaidRun:
     key: str
     name: str
     history: History
+    wer: tuple[tuple[int, float], ...] = ()
+    """(epoch, word error rate as a share) of each epoch that was evaluated."""
+
+    def evaluated(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Give the positions of the last batches of evaluated epochs, and their word error rates."""
+        epoch_N = self.history.column("epoch")
+        ends = [
+            (int(np.searchsorted(epoch_N, epoch_N.dtype.type(epoch), "right")) - 1, wer)
+            for epoch, wer in self.wer
+        ]
+        known = [(float(end), wer) for end, wer in ends if end >= 0 and math.isfinite(wer)]
+        both = np.array(known, np.float64).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+
+WER = "wer"
+"""The column of an OverlayPlot of word error rates."""
+_BEHIND = 0.3  # opacity of a curve behind its running mean
 
 
 class DashedCurve(LiveCurve):
@@ -56,7 +77,7 @@ class DashedCurve(LiveCurve):
 
 
 class OverlayPlot(QWidget):
-    """One column of all runs. Ranges are set by OverlayPlots."""
+    """One column of all runs, or with ``WER`` their word error rates. Ranges are set by OverlayPlots."""
 
     def __init__(self, title: str, column: str, *, log: bool, labelled: bool) -> None:
         super().__init__()
@@ -65,34 +86,30 @@ class OverlayPlot(QWidget):
         self.log = log
         self.y_held = False
         self.view = TimeView()
-        left = (DecadeAxis if log else pg.AxisItem)(orientation="left")
-        left.setWidth(_AXIS_WIDTH)
+        left = (ShareAxis if column == WER else HeightAxis)(orientation="left")
+        left.setWidth(AXIS_WIDTH)
         left.enableAutoSIPrefix(False)
-        bottom = BatchAxis(orientation="bottom")
-        bottom.enableAutoSIPrefix(False)
+        left.log = log
+        bottom = XAxis()
         bottom.setStyle(showValues=labelled, tickLength=-4 if labelled else 0)
         bottom.setHeight(36 if labelled else 6)
-        if labelled:
-            bottom.setLabel("batch")
+        bottom.named = labelled
+        bottom.set_mode("step")
         self._axes = (left, bottom)
-        # PlotWidget would bring seven menus that nobody opens.
-        self.canvas = pg.GraphicsView()
-        self.canvas.setFrameShape(self.canvas.Shape.NoFrame)
-        grid = pg.GraphicsLayout()
-        grid.setContentsMargins(0, 6, 10, 0)
-        grid.setSpacing(0)
-        grid.addItem(left, 0, 0)
-        grid.addItem(self.view, 0, 1)
-        grid.addItem(bottom, 1, 1)
-        left.linkToView(self.view)
-        bottom.linkToView(self.view)
-        self.canvas.setCentralItem(grid)
+        side = pg.ViewBox(enableMenu=False, enableMouse=False)
+        self.canvas = Canvas(Pacer(), self.view, side, left, bottom)
+        self.canvas.set_side(False)
         self.canvas.setAccessibleName(title)
         self._grid = QuietGrid(left, "#888888")
         self.view.addItem(self._grid, ignoreBounds=True)
+        self.crosshair = CrosshairLine()
+        self.view.addItem(self.crosshair, ignoreBounds=True)
         self.curves: dict[str, DashedCurve] = {}
+        self.smooth: dict[str, DashedCurve] = {}
+        """Running means; empty while curves are drawn as they are."""
         self.marks: dict[str, NonFiniteMarks] = {}
         self.line: pg.InfiniteLine | None = None
+        self._line_value = math.nan
         heading = QLabel(title)
         heading.setProperty("role", "heading")
         strip = QHBoxLayout()
@@ -114,15 +131,19 @@ class OverlayPlot(QWidget):
         """Draw exactly the runs of these keys from now on."""
         for key in [key for key in self.curves if key not in styles]:
             self.view.removeItem(self.curves.pop(key))
+            self.view.removeItem(self.smooth.pop(key))
             self.view.removeItem(self.marks.pop(key))
         for place, (key, style) in enumerate(styles.items()):
             if key not in self.curves:
                 self.curves[key] = DashedCurve(style, log=self.log)
+                self.smooth[key] = DashedCurve(style, log=self.log)
                 self.marks[key] = NonFiniteMarks(style.color)
                 self.view.addItem(self.curves[key], ignoreBounds=True)
+                self.view.addItem(self.smooth[key], ignoreBounds=True)
                 self.view.addItem(self.marks[key], ignoreBounds=True)
-            self.curves[key].restyle(style)
-            self.curves[key].setZValue(-place / (len(styles) + 1))  # the first is on top
+            for curve, level in ((self.curves[key], 0), (self.smooth[key], 1)):
+                curve.restyle(style)
+                curve.setZValue(level - place / (len(styles) + 1))  # the first is on top
             self.marks[key].recolor(style.color)
 
     def set_line(self, value: float | None, label: str) -> None:
@@ -139,7 +160,8 @@ class OverlayPlot(QWidget):
         if self.line is None:
             self.line = pg.InfiniteLine(angle=0)
             self.view.addItem(self.line, ignoreBounds=True)
-        self.line.setPos(float(log_height(value)) if self.log else value)
+        self._line_value = value
+        self.line.setPos(self.height_of(value))
         self._legend.setText(label)
 
     def recolor(self, colors: Colors) -> None:
@@ -149,20 +171,68 @@ class OverlayPlot(QWidget):
             axis.setPen(pg.mkPen(colors.border))
             axis.setTextPen(pg.mkPen(colors.plot_axis))
         self._grid.recolor("#252a31" if colors.dark else colors.window)
+        self.crosshair.recolor(colors)
+        self.canvas.focus_color = QColor(colors.accent)
         if self.line is not None:
             self.line.setPen(pg.mkPen(colors.limit, width=1, style=Qt.PenStyle.DashLine))
 
-    def draw(self, runs: Sequence[OverlaidRun], first: float, last: float) -> None:
-        """Show the batches from ``first`` to ``last`` of every run that is not hidden."""
+    def set_log(self, log: bool) -> None:
+        """Draw logarithms, or the values themselves, from the next drawing on."""
+        self.log = self._axes[0].log = log
+        self._axes[0].picture = None
+        for curve in (*self.curves.values(), *self.smooth.values()):
+            curve.log = log
+        if self.line is not None:
+            self.line.setPos(self.height_of(self._line_value))
+        self.y_held = False
+
+    def set_axis(self, axis: Axis) -> None:
+        """Label x for another meaning."""
+        self._axes[1].set_mode(axis)
+
+    def height_of(self, value: float) -> float:
+        """Give where a value is drawn."""
+        return float(log_height(value)) if self.log else value
+
+    def draw(
+        self, runs: Sequence[OverlaidRun], first: float, last: float, axis: Axis, decay: float
+    ) -> None:
+        """Show what lies between ``first`` and ``last`` on ``axis`` of every run that is not hidden.
+
+        Args:
+            runs: Those of the last ``set_runs``.
+            first: Left end of what is seen.
+            last: Right end.
+            axis: What x means.
+            decay: Of the running mean; 0 draws the curves as they are.
+        """
         pixels = max(1, round(self.view.width() * self.canvas.devicePixelRatioF()))
         for run in runs:
-            curve, marks = self.curves[run.key], self.marks[run.key]
+            curve, smooth = self.curves[run.key], self.smooth[run.key]
             if not curve.isVisible():
                 continue
-            begin, end = run.history.positions(first, last)
-            curve.set_points(*run.history.envelope(self.column, begin, end, pixels))
-            places, _count = run.history.series(self.column).non_finite_marks(begin, end, pixels)
-            marks.set_positions(run.history.to_axis(places, "step"))
+            smooth.setVisible(bool(decay) and self.column != WER)
+            curve.setOpacity(_BEHIND if smooth.isVisible() else 1.0)
+            if self.column == WER:
+                places, shares = run.evaluated()
+                curve.set_points(run.history.to_axis(places, axis), shares)
+                continue
+            begin, end = run.history.positions(first, last, axis)
+            curve.set_points(*run.history.envelope(self.column, begin, end, pixels, axis))
+            if decay:
+                mean = run.history.smoothed(self.column, decay)
+                x_N, mean_N = mean.envelope(begin, end, pixels)
+                smooth.set_points(run.history.to_axis(x_N, axis), mean_N)
+            bad, _count = run.history.series(self.column).non_finite_marks(begin, end, pixels)
+            self.marks[run.key].set_positions(run.history.to_axis(bad, axis))
+
+    def value_at(self, run: OverlaidRun, position: int) -> float:
+        """Give a run's value at a batch; of word error rates the latest before it, NaN for none."""
+        if self.column != WER:
+            return float(run.history.column(self.column)[position])
+        places, shares = run.evaluated()
+        known = int(np.searchsorted(places, position, "right"))
+        return float(shares[known - 1]) if known else math.nan
 
     def y_range(self) -> tuple[float, float]:
         """Give the range that holds everything drawn, with air around it."""
@@ -170,6 +240,8 @@ class OverlayPlot(QWidget):
         heights = [] if self.line is None else [float(self.line.value())]
         lows = [float(curve.lowest) for curve in drawn] + heights
         highs = [float(curve.highest) for curve in drawn] + heights
+        if self.column == WER:
+            return -0.03, max([1.0, *highs]) + 0.05
         if self.log:
             low, high = min(lows, default=0.0), max(highs, default=1.0)
             return math.floor(4 * (low - 0.1)) / 4, math.ceil(4 * (high + 0.1)) / 4 + 0.07

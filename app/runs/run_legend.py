@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtGui import QColor, QIcon, QPainter, QPen, QPixmap
-from PySide6.QtWidgets import QSizePolicy, QToolButton, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLabel, QSizePolicy, QToolButton, QWidget
 
+from app.monitor.legend import FLAT_BUTTON
 from app.runs.flow_layout import FlowLayout
 from app.runs.run_colors import RunStyle
 
 SWATCH_SIZE = QSize(30, 12)
 """A swatch in pixels; its line ends a little before the text beside it."""
 
-_LEGEND_STYLE = (
-    "QToolButton { background: transparent; border: 1px solid transparent; border-radius: 4px;"
-    " padding: 2px 4px; }"
-    "QToolButton:hover { background: palette(midlight); }"
-    "QToolButton:focus { border-color: palette(highlight); }"
-)
+_WIDEST_VALUE = "0000.00 · 00000.00"
 _NAME_WIDTH = 220  # pixels of a run's name in the legend; the tooltip has all of it
 
 
@@ -48,6 +44,8 @@ class RunLegend(QWidget):
         super().__init__()
         self.setObjectName("run_legend")
         self._buttons: dict[str, QToolButton] = {}
+        self._entries: dict[str, QWidget] = {}
+        self._values: dict[str, QLabel] = {}
         self._styles: dict[str, RunStyle] = {}
         self._layout = FlowLayout(self, spacing=6)
         policy = QSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
@@ -58,8 +56,10 @@ class RunLegend(QWidget):
         """List exactly these runs; those hidden before stay hidden."""
         for key in [key for key in self._buttons if key not in names]:
             button = self._buttons.pop(key)
-            self._layout.removeWidget(button)
-            button.deleteLater()
+            entry = self._entries.pop(key)
+            self._layout.removeWidget(entry)
+            entry.deleteLater()
+            del self._values[key]
         self._styles = dict(styles)
         for key, name in names.items():
             button = self._buttons.get(key) or self._add(key)
@@ -73,6 +73,18 @@ class RunLegend(QWidget):
     def button(self, key: str) -> QToolButton:
         """Give the button of a run."""
         return self._buttons[key]
+
+    def show_values(self, values: dict[str, str]) -> None:
+        """Show beside each run what it has where the person points; nothing for runs not named."""
+        for key, label in self._values.items():
+            text = values.get(key, "")
+            if text != label.text():
+                label.setText(text)
+                label.setAccessibleName(f"{self._buttons[key].text()}: {text}" if text else "")
+
+    def value(self, key: str) -> str:
+        """Give what is shown beside a run."""
+        return self._values[key].text()
 
     def shown(self, key: str) -> bool:
         """Whether a run is shown."""
@@ -89,10 +101,22 @@ class RunLegend(QWidget):
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         button.setIconSize(SWATCH_SIZE)
         # A checked button looks pressed: here the faintness of the line says whether a run is shown.
-        button.setStyleSheet(_LEGEND_STYLE)
+        button.setStyleSheet(FLAT_BUTTON)
         button.toggled.connect(self._on_toggled)
+        value = QLabel()
+        value.setObjectName(f"value.{key}")
+        # Room for what is pointed at is kept free: nothing moves when it comes and goes.
+        value.setFixedWidth(value.fontMetrics().horizontalAdvance(_WIDEST_VALUE))
+        entry = QWidget()
+        row = QHBoxLayout(entry)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(2)
+        row.addWidget(button)
+        row.addWidget(value)
+        self._entries[key] = entry
         self._buttons[key] = button
-        self._layout.addWidget(button)
+        self._values[key] = value
+        self._layout.addWidget(entry)
         return button
 
     @Slot(bool)

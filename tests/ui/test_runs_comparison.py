@@ -6,20 +6,23 @@ import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PySide6.QtWidgets import QTableWidget
 from pytestqt.qtbot import QtBot
 
 from app.runs.comparison import ComparisonDialog
 from app.runs.loading import batches_to_share, load_run
+from app.runs.run_table import percent
 from app.theme import DARK, LIGHT
 from core.analysis.history import History
 from signscope.errors import LedgerError, RunFolderError
 from signscope.folder import RunFolder
+from signscope.ledger import Ledger
 from signscope.records import Outcome
 from tests.ui.conftest import RunAsync
 from tests.ui.run_folders import make_run, until
-from tests.unit.made_records import make_step, non_finite_step
+from tests.unit.made_records import make_evaluation, make_step, non_finite_step
 
 Compare = Callable[[list[Path], Callable[[ComparisonDialog], Awaitable[None]]], None]
 MINUS = "\u2212"
@@ -188,3 +191,85 @@ def test_batches_to_share_by_hand() -> None:
     history.extend([make_step(0, loss=80.0), non_finite_step(1), make_step(2, loss=40.0)])
     assert batches_to_share(history, 0.5) == 3
     assert batches_to_share(history, 0.4) is None
+
+
+def test_a_run_that_trains_goes_on_in_the_comparison(compare: Compare, tmp_path: Path) -> None:
+    """Also one that is resumed from an earlier batch: what was cut is replaced."""
+    path = make_run(tmp_path, "a", steps=losses(*[50.0] * 10))
+
+    async def grow(dialog: ComparisonDialog) -> None:
+        history = dialog.plots.runs[0].history
+        with Ledger(RunFolder(path).ledger_path) as ledger:
+            for step in range(10, 15):
+                ledger.append(make_step(step, loss=40.0))
+            ledger.flush()
+            await until(lambda: len(history) == 15, "the new batches")
+            assert dialog.plots.loss.curves[str(path)].x_N[-1] == 14
+            ledger.truncate_from(8, 0)
+            ledger.append(make_step(8, loss=7.0))
+            ledger.flush()
+            await until(lambda: len(history) == 9, "the resumed run")
+        assert history.column("loss")[-1] == pytest.approx(7.0)
+
+    compare([path], grow)
+
+
+def test_pointing_tells_each_runs_value_at_that_batch(compare: Compare, tmp_path: Path) -> None:
+    long = make_run(tmp_path, "long", steps=losses(*[float(50 - step) for step in range(20)]))
+    short = make_run(tmp_path, "short", steps=losses(*[9.0] * 5))
+
+    async def point(dialog: ComparisonDialog) -> None:
+        dialog.plots.loss.canvas.pointed.emit(3.2)
+        legend = dialog.plots.legend
+        assert legend.value(str(long)).startswith("47.00 · ")
+        assert legend.value(str(short)).startswith("9.00 · ")
+        assert dialog.plots.norms.crosshair.x is not None
+        dialog.plots.loss.canvas.pointed.emit(12.0)
+        assert legend.value(str(long)).startswith("38.00 · ")
+        assert legend.value(str(short)) == "", "it has no such batch"
+        dialog.plots.loss.canvas.left.emit()
+        assert legend.value(str(long)) == ""
+        assert dialog.plots.loss.crosshair.x is None
+
+    compare([long, short], point)
+
+
+def test_runs_are_compared_smoothed_by_time_and_on_a_log_scale(
+    compare: Compare, tmp_path: Path
+) -> None:
+    path = make_run(tmp_path, "a", steps=losses(*[100.0, 10.0] * 20))
+
+    async def choose(dialog: ComparisonDialog) -> None:
+        plots, key = dialog.plots, str(path)
+        assert not plots.loss.smooth[key].isVisible()
+        dialog.bar.smoothing.setCurrentIndex(1)
+        assert plots.loss.smooth[key].isVisible()
+        mean = plots.runs[0].history.smoothed("loss", 0.9).values
+        assert plots.loss.smooth[key].heights_N[-1] == pytest.approx(float(mean[-1]))
+        dialog.bar.log.setChecked(True)
+        assert plots.loss.curves[key].highest == pytest.approx(2.0)
+        dialog.bar.axis.setCurrentIndex(2)
+        history = plots.runs[0].history
+        seconds = history.to_axis(np.array([39.0]), "time")[0]
+        assert plots.loss.curves[key].x_N[-1] == pytest.approx(seconds)
+
+    compare([path], choose)
+
+
+def test_word_error_rates_are_compared_by_epoch(compare: Compare, tmp_path: Path) -> None:
+    path = make_run(tmp_path, "a", steps=4)
+    evaluation = make_evaluation()
+    with Ledger(RunFolder(path).ledger_path) as ledger:
+        ledger.append_evaluation(make_step(0).epoch, evaluation)
+
+    async def choose(dialog: ComparisonDialog) -> None:
+        dialog.bar.curves.setCurrentIndex(1)
+        plots = dialog.plots
+        assert plots.loss.isHidden()
+        assert plots.wer.curves[str(path)].heights_N.tolist() == [
+            pytest.approx(evaluation.errors.wer)
+        ]
+        plots.wer.canvas.pointed.emit(3.0)
+        assert plots.legend.value(str(path)) == percent(evaluation.errors.wer)
+
+    compare([path], choose)
