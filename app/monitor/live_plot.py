@@ -275,6 +275,7 @@ class LivePlot(QWidget):
         self.log_button.setCheckable(True)
         self.log_button.setChecked(spec.log)
         self.log_button.setText("log")
+        self.log_button.setProperty("control", True)  # pictures leave it out
         self.log_button.setToolTip(
             f"Logarithmic scale ({'N' if spec.log else 'L'})\nOff: linear scale"
         )

@@ -45,7 +45,7 @@ def save_picture(
     """Write what ``view`` shows to ``path``, as SVG where its name ends so, else as PNG.
 
     The view is laid out for the new size, drawn, and put back before anybody sees it, so curves have
-    as many points as the picture has pixels. GUI thread only; takes a few hundred milliseconds.
+    as many points as the picture has pixels. Widgets with the property ``control`` are left out. GUI thread only; takes a few hundred milliseconds.
 
     Args:
         view: The widget; it may be hidden.
@@ -70,7 +70,14 @@ def save_picture(
         max(1, round(size.width() / scale) - 2 * _MARGIN),
         max(1, round(size.height() / scale) - 2 * _MARGIN - frame.title_height),
     )
+    controls = [
+        each
+        for each in view.findChildren(QWidget)
+        if each.property("control") and not each.isHidden()
+    ]
     try:
+        for each in controls:
+            each.hide()
         _lay_out(view, layout_size)
         redraw()
         data = (
@@ -79,6 +86,8 @@ def save_picture(
             else _png(frame, size, scale)
         )
     finally:
+        for each in controls:
+            each.show()
         _lay_out(view, before)
         redraw()
     try:

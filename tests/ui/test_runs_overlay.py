@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from PySide6.QtGui import QColor, QImage
 from PySide6.QtSvg import QSvgRenderer
 from pytestqt.qtbot import QtBot
 
+from app.main_window import MainWindow
 from app.runs.overlay import OverlayPlots
 from app.runs.overlay_plot import OverlaidRun
 from app.runs.picture import save_picture
@@ -210,3 +211,19 @@ def test_an_impossible_picture_is_refused(plots: OverlayPlots, tmp_path: Path) -
     with pytest.raises(ExportError, match="cannot be written"):
         save_picture(plots, tmp_path / "no folder" / "plot.png", QSize(100, 100))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_the_plots_has_no_buttons(
+    make_window: Callable[..., MainWindow], tmp_path: Path
+) -> None:
+    window = make_window()
+    plot = window.monitor.loss
+    seen: list[bool] = []
+    save_picture(
+        window.monitor.plots_view,
+        tmp_path / "plots.png",
+        QSize(800, 600),
+        redraw=lambda: seen.append(plot.log_button.isHidden()),
+    )
+    assert seen[0], "the button is in the picture"
+    assert not plot.log_button.isHidden(), "the button is gone from the window"
