@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QChildEvent, Qt, QUrl, Signal, Slot
+from PySide6.QtCore import QByteArray, QChildEvent, QSize, Qt, QUrl, Signal, Slot
 from PySide6.QtGui import (
     QAction,
     QCloseEvent,
@@ -13,7 +13,14 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDropEvent,
 )
-from PySide6.QtWidgets import QDockWidget, QMainWindow, QTabBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QDockWidget,
+    QMainWindow,
+    QTabBar,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app.actions import MENUS, TABLE, THEME_ACTIONS, Actions
 from app.guide import GuideWindow
@@ -39,6 +46,8 @@ from signscope.errors import SignScopeError
 from signscope.run_state import RunSnapshot
 
 FIRST_SIZE = (1280, 800)
+FRAME = (16, 48)
+"""Room that a system's title bar and borders take; how much is known only once a window is shown."""
 ROOM_FOR_CAMERA = 1100
 """A window less wide begins without the camera, for the sake of the plots."""
 REPLAY_PATIENCE_S = 20.0
@@ -148,6 +157,10 @@ class MainWindow(QMainWindow):
         dock.setObjectName(name)
         dock.setWidget(content)
         dock.setAccessibleName(title)
+        for part, verb in (("float", "Float"), ("close", "Close")):
+            button = dock.findChild(QAbstractButton, f"qt_dockwidget_{part}button")
+            assert button is not None, part
+            button.setAccessibleName(f"{verb} {title}")
         return dock
 
     def _build_menus(self) -> None:
@@ -207,8 +220,7 @@ class MainWindow(QMainWindow):
 
     def _arrange(self) -> None:
         """Put every dock where it was last, or in its first place."""
-        room = self.screen().availableGeometry()
-        self.resize(min(FIRST_SIZE[0], room.width()), min(FIRST_SIZE[1], room.height()))
+        self.resize(first_size(self.screen().availableGeometry().size()))
         self._first_layout()
         if not self.settings.geometry.isEmpty():
             self.restoreGeometry(self.settings.geometry)
@@ -457,6 +469,11 @@ class MainWindow(QMainWindow):
         settings.sync()
         self._may_close = True
         self.close()
+
+
+def first_size(room: QSize) -> QSize:
+    """Give the size of a first window, without its frame, on a screen with so much room."""
+    return QSize(*FIRST_SIZE).boundedTo(room - QSize(*FRAME))
 
 
 def _dropped(event: QDragEnterEvent | QDropEvent) -> Path | None:

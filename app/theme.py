@@ -37,7 +37,8 @@ class Colors:
     text: str
     muted: str  # secondary text
     disabled: str
-    border: str
+    border: str  # of a card, and what merely divides
+    field: str  # border of what is written in, chosen or pressed: 3:1 against all it may lie on
     button: str
     accent: str  # the primary button, selection, focus
     on_accent: str
@@ -65,6 +66,7 @@ LIGHT = Colors(
     muted="#5b6570",
     disabled="#828b95",
     border="#d3d8de",
+    field="#6f7a89",
     button="#fbfbfc",
     accent="#1f5fbf",
     on_accent="#ffffff",
@@ -91,6 +93,7 @@ DARK = Colors(
     muted="#a0a9b4",
     disabled="#7b8591",
     border="#3a414a",
+    field="#748295",
     button="#2b3038",
     accent="#4c8ee6",
     on_accent="#0b1220",
@@ -163,7 +166,7 @@ def _stylesheet(colors: Colors) -> str:
         background: {colors.border}; color: {colors.muted}; border-color: {colors.border};
     }}
     QPushButton[role="secondary"] {{
-        background: {colors.button}; color: {colors.text}; border: 1px solid {colors.border};
+        background: {colors.button}; color: {colors.text}; border: 1px solid {colors.field};
         border-radius: 5px; padding: 7px 12px;
     }}
     QPushButton[role="secondary"]:hover {{ border-color: {colors.muted}; }}
@@ -199,15 +202,27 @@ def _stylesheet(colors: Colors) -> str:
         min-height: 6px; max-height: 6px;
     }}
     QProgressBar::chunk {{ background: {colors.accent}; border-radius: 3px; }}
-    QCheckBox::indicator {{
-        width: 14px; height: 14px; border: 1px solid {colors.muted}; border-radius: 3px;
+    QLineEdit {{
+        background: {colors.base}; border: 1px solid {colors.field}; border-radius: 3px; padding: 2px 4px;
+    }}
+    QLineEdit:focus {{ border-color: {colors.accent}; }}
+    QLineEdit:disabled {{ background: {colors.window}; border-color: {colors.border}; }}
+    QAbstractSpinBox QLineEdit, QComboBox QLineEdit {{ border: none; padding: 0; }}
+    QCheckBox::indicator, QRadioButton::indicator {{
+        width: 14px; height: 14px; border: 1px solid {colors.field}; border-radius: 3px;
         background: {colors.base};
+    }}
+    QRadioButton::indicator {{ border-radius: 8px; }}
+    QRadioButton::indicator:checked {{
+        background: qradialgradient(cx: 0.5, cy: 0.5, radius: 0.5, fx: 0.5, fy: 0.5,
+            stop: 0 {colors.accent}, stop: 0.5 {colors.accent}, stop: 0.6 {colors.base});
+        border-color: {colors.accent};
     }}
     QCheckBox::indicator:checked {{
         background: {colors.accent}; border-color: {colors.accent}; image: url("{Path(str(check)).as_posix()}");
     }}
-    QCheckBox::indicator:focus {{ border: 2px solid {colors.accent}; }}
-    QCheckBox::indicator:disabled {{ border-color: {colors.border}; background: {colors.window}; }}
+    QCheckBox::indicator:focus, QRadioButton::indicator:focus {{ border: 2px solid {colors.accent}; }}
+    QCheckBox::indicator:disabled, QRadioButton::indicator:disabled {{ border-color: {colors.border}; background: {colors.window}; }}
     QStatusBar::item {{ border: none; }}
     QTableView {{ gridline-color: {_mix(colors.base, colors.border, 0.6)}; }}
     """

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import Qt
+import pytest
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QAccessible
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QLabel, QLineEdit, QPushButton, QSpinBox, QWidget
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QDockWidget,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
-from app.main_window import MainWindow
+from app.main_window import MainWindow, first_size
 from app.theme import ThemeChoice
 from app.training.live_run import RunRequest
 from core.config import RunConfig
@@ -322,3 +332,28 @@ def test_everything_that_takes_focus_has_a_name(make_window: MakeWindow) -> None
         and not widget.objectName().startswith("qt_")  # the line edit within a spin box
     ]
     assert nameless == []
+
+
+def test_the_buttons_of_a_dock_are_named_after_it(make_window: MakeWindow) -> None:
+    window = make_window(MadeJob())
+    names = [
+        QAccessible.queryAccessibleInterface(button).text(QAccessible.Text.Name)
+        for dock in window.findChildren(QDockWidget)
+        for button in dock.findChildren(QAbstractButton)
+        if button.objectName().startswith("qt_dockwidget_")
+    ]
+    assert {"Close Camera", "Float Camera", "Close Log"} <= set(names)
+    assert len(set(names)) == len(names) == 10
+
+
+@pytest.mark.parametrize("room", [(1280, 720), (960, 1040), (1280, 690)])
+def test_the_first_window_leaves_room_for_its_frame_on_a_small_screen(
+    room: tuple[int, int], make_window: MakeWindow
+) -> None:
+    size = first_size(QSize(*room))
+    assert size.width() < room[0]
+    assert size.height() <= room[1] - 40, "the frame puts the last line off the screen"
+    window = make_window(MadeJob())
+    window.actions_["dock.camera"].setChecked(False)
+    least = window.minimumSizeHint()
+    assert least.width() <= size.width() and least.height() <= size.height()

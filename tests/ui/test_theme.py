@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLineEdit, QRadioButton, QWidget
+from pytestqt.qtbot import QtBot
 
 from app.theme import DARK, LIGHT, Colors, Theme, ThemeChoice
 
@@ -72,6 +73,31 @@ def test_text_and_curves_stand_out_from_their_background(colors: Colors) -> None
     assert contrast(colors.text, colors.error_fill) >= 4.5
     for name in ("loss", "norm_pre", "norm_post", "limit", "large", "mark", "disabled"):
         assert contrast(getattr(colors, name), colors.base) >= 3.0, name
+
+
+@pytest.mark.parametrize("colors", [LIGHT, DARK], ids=["light", "dark"])
+def test_controls_stand_out_from_what_they_lie_on(colors: Colors) -> None:
+    for name in ("field", "accent"):
+        for background in (colors.base, colors.window, colors.button):
+            assert contrast(getattr(colors, name), background) >= 3.0, (name, background)
+
+
+@pytest.mark.parametrize("choice", [ThemeChoice.LIGHT, ThemeChoice.DARK])
+@pytest.mark.parametrize("kind", [QLineEdit, QRadioButton])
+def test_the_border_of_a_field_and_of_a_radio_button_is_painted_to_be_seen(
+    theme: Theme, qtbot: QtBot, choice: ThemeChoice, kind: type[QLineEdit] | type[QRadioButton]
+) -> None:
+    theme.choose(choice)
+    try:
+        around = QWidget()
+        control = kind(around)
+        control.setGeometry(10, 10, 100, 30)
+        qtbot.addWidget(around)
+        picture = around.grab().toImage()
+        line = [picture.pixelColor(x, 25).name() for x in range(10, 30)]
+        assert max(contrast(color, theme.colors.window) for color in line) >= 3.0
+    finally:
+        theme.choose(ThemeChoice.LIGHT)
 
 
 @pytest.mark.parametrize("deficiency", DEFICIENCIES)
