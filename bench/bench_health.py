@@ -40,7 +40,7 @@ from signscope.schema import AnyArray
 
 LOOK_EVERY = 20
 """Batches between two looks; the window looks every two seconds, which is 20 to 100 batches."""
-LEARNED_WER = 0.6
+LEARNED_WER = 0.8
 ALARMS = (Severity.CRITICAL, Severity.WARNING)
 
 

@@ -297,19 +297,20 @@ def test_another_run_begins_without_findings(make_window: MakeWindow, qtbot: QtB
 class MuteJob:
     """A run whose every batch and evaluation is answered with blanks."""
 
-    def __init__(self, state: Literal["finished", "stopped"]) -> None:
+    def __init__(self, state: Literal["finished", "stopped"], steps: int = 30) -> None:
         self.state = state
+        self.steps = steps
 
     def __call__(
         self, request: RunRequest, control: RunControl, observer: TrainingObserver
     ) -> RunResult:
-        observer.on_run(1, 30)
-        steps = [replace(make_step(n), epoch=1, blank_fraction=1.0) for n in range(30)]
+        observer.on_run(1, 400)
+        steps = [replace(make_step(n), epoch=1, blank_fraction=1.0) for n in range(self.steps)]
         for step in steps:
             observer.on_step(step)
         dev = Evaluation("dev", WordErrors(0, 100, 0, 100, 0), 20.0, 1.0, 12, 0.1)
         observer.on_epoch(replace(make_epoch(1, steps), dev=dev))
-        return RunResult(Path("made"), self.state, 30, 1, 1.0, math.nan)
+        return RunResult(Path("made"), self.state, self.steps, 1, 1.0, math.nan)
 
 
 def test_the_window_says_at_the_end_that_nothing_was_learned(
@@ -333,6 +334,16 @@ def test_a_run_that_was_stopped_early_gets_no_verdict(
     assert kinds(window.health) == []
     assert "only blanks so far" in label(window.health, "health_summary").text()
     assert "Run stopped, its work is kept." in window.messages.text()
+
+
+def test_blanks_late_in_the_schedule_of_the_run_shown_are_told(
+    make_window: MakeWindow, qtbot: QtBot
+) -> None:
+    window = make_window(MuteJob("stopped", 310))
+    window.start_run()
+    qtbot.waitUntil(lambda: not window.controller.active)
+    assert kinds(window.health) == [FindingKind.BLANK_COLLAPSE]
+    assert "310 of 400 batches are done" in window.health.findings[0].evidence
 
 
 def test_a_run_that_is_opened_again_is_judged_like_one_that_just_ended(

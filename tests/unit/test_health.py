@@ -358,6 +358,15 @@ def test_blanks_late_in_the_schedule_are_told_although_the_loss_falls() -> None:
     assert "450 of 600 batches are done" in finding.evidence
 
 
+def test_first_answers_after_the_latest_evaluation_are_no_blanks() -> None:
+    columns = collapsed(460)
+    columns["loss_per_gloss"][300:] *= np.linspace(1, 0.5, 160)
+    mute = [epoch_record(n, hypotheses=0, errors=100) for n in range(1, 10)]
+    assert blank_collapse(StepWindow.of(columns), mute, total=600) is not None
+    columns["blank_fraction"][430:] = 0.8
+    assert blank_collapse(StepWindow.of(columns), mute, total=600) is None
+
+
 def test_blanks_of_a_teacher_that_had_learned_are_told_at_once() -> None:
     columns = collapsed(600)
     mute = [epoch_record(n, hypotheses=0, errors=100) for n in range(7, 12)]

@@ -51,9 +51,9 @@ def blank_collapse(
 ) -> Finding | None:
     """Speak when the teacher answers next to nothing for longer than a healthy run's beginning.
 
-    Either its loss is flat, too (over the last BLANK_WINDOW batches it fell by less than FLAT_SHARE), and
-    the run had its time: BLANK_PATIENCE batches, and BLANK_PATIENCE_SHARE of its ``total`` batches,
-    unless it had learned before. Or LATE_SHARE of ``total`` is over.
+    Its loss is flat, too (over the last BLANK_WINDOW batches it fell by less than FLAT_SHARE), and the run
+    had its time: BLANK_PATIENCE batches, and BLANK_PATIENCE_SHARE of its ``total`` batches, unless it had
+    learned before. With LATE_SHARE of ``total`` over, a loss that still falls is no excuse.
     """
     n = BLANK_WINDOW
     if len(window) < n or window.warming_up(n) or not answers_nothing(window, epochs, n):
@@ -62,9 +62,11 @@ def blank_collapse(
     done = window.step_at(-1) + 1
     late = total is not None and done >= LATE_SHARE * total
     flat = after >= (1 - FLAT_SHARE) * before
+    # An evaluation is an epoch old at times, and the teacher may have begun to answer since.
+    blank_still = _blank(window, NOTHING_WINDOW) > BLANK_SHARE
     patience = max(BLANK_PATIENCE, BLANK_PATIENCE_SHARE * (total or 0))
-    due = late or (flat and (done >= patience or _has_learned(epochs)))
-    if not due or not after > BLANK_LOSS:
+    had_its_time = late or done >= patience or _has_learned(epochs)
+    if not ((flat and had_its_time) or (blank_still and late)) or not after > BLANK_LOSS:
         return None
     length = _heard(_latest_dev(epochs, since=int(window.recent["epoch"][-n])))
     heard = f", and {length:.0%} as many glosses as there are" if math.isfinite(length) else ""
