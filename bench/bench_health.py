@@ -9,7 +9,7 @@ one a detector (the clean runs in which it spoke, as a warning or graver) and on
 runs in which no due detector spoke, and the batches until one did).
 
 A run with sound settings counts as clean when it learned: when its last WER on the dev split is below
-LEARNED_WER. One that did not is told apart, and counts for those that were planted.
+LEARNED_WER. One that had not when it was ended is neither clean nor planted, and is named apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.health_runs import STUCK, Plan, finished_run, make_corpora, plans, train_missing
+from bench.health_runs import Plan, finished_run, make_corpora, plans, train_missing
 from core.analysis.health.answers import BLANK_SHARE
 from core.analysis.health.assessment import assess, read_inputs
 from core.analysis.health.findings import Finding, Severity
@@ -125,12 +125,12 @@ class Judged:
     @property
     def due(self) -> tuple[Kind, ...]:
         """Kinds of which one has to speak."""
-        return () if self.clean else self.plan.due or STUCK
+        return self.plan.due
 
     @property
     def fault(self) -> str:
         """The name of what was planted."""
-        return re.sub(r"-\d+$", "", self.plan.name) if self.plan.due else "sound, but did not learn"
+        return re.sub(r"-\d+$", "", self.plan.name)
 
     @property
     def first_due(self) -> int | None:
@@ -189,11 +189,13 @@ def by_detector(judged: Sequence[Judged]) -> list[dict[str, object]]:
 def by_fault(judged: Sequence[Judged]) -> list[dict[str, object]]:
     """Count for each fault the planted runs in which none of its detectors spoke."""
     rows: list[dict[str, object]] = []
-    planted = [one for one in judged if not one.clean]
+    planted = [one for one in judged if one.due]
     for fault in dict.fromkeys(one.fault for one in planted):
         rows.append({"fault": fault, **_missed([one for one in planted if one.fault == fault])})
     silent = [one.plan.name for one in planted if not one.at_end]
-    return [*rows, {"fault": "any", **_missed(planted), "no_problems_at_end": silent}]
+    apart = [one.plan.name for one in judged if not one.due and not one.clean]
+    total = {"fault": "any", **_missed(planted), "no_problems_at_end": silent}
+    return [*rows, total, {"sound_but_not_learned": apart}]
 
 
 def _missed(planted: Sequence[Judged]) -> dict[str, object]:

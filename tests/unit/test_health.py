@@ -432,7 +432,7 @@ def test_a_teacher_that_lost_what_it_had_learned_is_told_so() -> None:
     finding = learned_nothing(StepWindow.of(healthy(100)), epochs)
     assert finding is not None
     assert "lost what it had learned: WER 100 %" in finding.title
-    assert "20.0% at its best" in finding.evidence
+    assert "At its best the WER was 20.0%" in finding.evidence
     assert "best checkpoint" in finding.what_to_do
 
 
