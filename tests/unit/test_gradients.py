@@ -144,3 +144,17 @@ class TestAudit:
         ConsumedGradientAudit(optimizer).recorded_post = post
         with pytest.raises(UpdateAuditError):
             optimizer.step()
+
+
+def test_the_first_update_and_each_fiftieth_after_it_are_looked_at() -> None:
+    (parameter,) = parameters(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([parameter], 0.0)
+    audit = ConsumedGradientAudit(optimizer)
+    looked_at = []
+    for update in range(101):
+        audit.recorded_post = math.nan  # a look finds it wrong
+        try:
+            optimizer.step()
+        except UpdateAuditError:
+            looked_at.append(update)
+    assert looked_at == [0, 50, 100]
