@@ -259,8 +259,10 @@ def runs(folder: OptionalPath = None) -> int:
         wer = "" if run.best_wer is None else f", best WER {100 * run.best_wer:.1f}%"
         wer += "" if run.test_wer is None else f", held-out WER {100 * run.test_wer:.1f}%"
         mark = " (synthetic)" if run.synthetic and "synthetic" not in run.corpus else ""
-        done = f"{run.epochs}/{run.total_epochs} epochs, {run.batches} batches{wer}"
-        print(f"{run.path.name}: {run.problem or f'{run.state}, {run.corpus}{mark}, {done}'}")
+        planned = f"/{run.total_epochs}" if run.total_epochs else ""
+        done = f"{run.epochs}{planned} epochs, {run.batches} batches{wer}"
+        corpus = f", {run.corpus}{mark}" if run.corpus else ""  # a watched script has none
+        print(f"{run.path.name}: {run.problem or f'{run.state}{corpus}, {done}'}")
     return 0
 
 

@@ -11,7 +11,7 @@ from core.config import load_config
 from core.training.checkpoint import read_checkpoint
 from signscope.errors import SignScopeError
 from signscope.folder import ABOUT_FILE, INFO_FILE, RunFolder
-from signscope.invariants import broken_invariants
+from signscope.invariants import WATCHED, broken_invariants
 from signscope.reader import LedgerReader
 
 
@@ -32,7 +32,8 @@ def verify_run(path: Path) -> Iterator[VerifiedPart]:
     folder = RunFolder(path)
     yield _read(INFO_FILE, lambda: f"whole, the run is {folder.read_info().state}")
     yield _read(ABOUT_FILE, lambda: f"whole, the run is called {folder.read_about().name!r}")
-    yield _read(folder.config_path.name, lambda: _settings(folder))
+    if not _watched(folder):  # a script that was watched keeps settings of its own, or none
+        yield _read(folder.config_path.name, lambda: _settings(folder))
     for checkpoint in sorted(folder.checkpoints_dir.glob("*.safetensors")):
         yield _read(f"checkpoints/{checkpoint.name}", partial(_checkpoint, checkpoint))
     yield _ledger(folder)
@@ -43,6 +44,14 @@ def _read(name: str, read: Callable[[], str]) -> VerifiedPart:
         return VerifiedPart(name, read())
     except SignScopeError as error:
         return VerifiedPart(name, "", (str(error),))
+
+
+def _watched(folder: RunFolder) -> bool:
+    try:
+        with LedgerReader(folder.ledger_path) as reader:
+            return reader.meta().get("source") == WATCHED
+    except SignScopeError:
+        return False  # what is wrong with the ledger is told of the ledger
 
 
 def _settings(folder: RunFolder) -> str:

@@ -14,6 +14,7 @@ import pytest
 from core.analysis.health.assessment import assess, assess_run
 from core.analysis.health.findings import FindingKind, Severity
 from core.analysis.health.window import StepWindow
+from main import main as program
 from signscope.control import Request, ask
 from signscope.folder import RunFolder
 from signscope.invariants import broken_invariants
@@ -99,6 +100,8 @@ def test_honest_scripts_are_acquitted(script: str, updates: int, tmp_path: Path)
     kinds = {finding.kind for finding in assess_run(run)}
     assert not kinds & {FindingKind.DISCARDED, FindingKind.LATCHED}
     assert RunFolder(run).read_info().state == "finished"
+    assert program(["verify", str(run)]) == 0
+    assert program(["runs", "--folder", str(tmp_path)]) == 0
 
 
 @pytest.mark.parametrize(
