@@ -23,6 +23,7 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from app.background import background, end_all, work_left_behind
 from app.camera.camera_controller import CameraController, thread_left_behind
 from app.camera.preview_widget import PreviewWidget
+from app.garbage import GarbageCollector
 from app.icons import application_icon
 from app.main_window import MainWindow
 from app.messages import confirmed, unexpected_error_dialog
@@ -81,6 +82,7 @@ def _make_loop(application: QApplication) -> asyncio.AbstractEventLoop:
 async def _serve(application: QApplication, options: WindowOptions) -> int:
     async with contextlib.AsyncExitStack() as closing:
         closing.callback(end_all, PATIENCE_S)
+        closing.callback(GarbageCollector(application).stop)
         settings = WindowSettings()
         closing.callback(settings.sync)
         theme = Theme(application, settings.theme)

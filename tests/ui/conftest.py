@@ -13,6 +13,7 @@ import qasync
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
+from app.garbage import GarbageCollector
 from app.main_window import MainWindow
 from app.settings import WindowSettings
 from app.theme import Theme, ThemeChoice
@@ -37,6 +38,14 @@ def setting(form: ConfigForm, name: str) -> QWidget:
 def imported() -> None:
     """Import what training needs before any limit of a test runs."""
     import_training()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def garbage(qapp: QApplication) -> Iterator[None]:
+    """Collect in the GUI thread alone, as the program does."""
+    collector = GarbageCollector()
+    yield
+    collector.stop()
 
 
 @pytest.fixture(scope="session")
