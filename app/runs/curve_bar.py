@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QWidget
 
 from app.monitor.plot_bar import AXES, SMOOTHINGS, decay_of
 from app.runs.overlay import OverlayPlots
+from app.wheel import ComboBox
 
 
 class CurveBar(QWidget):
@@ -59,7 +60,7 @@ class CurveBar(QWidget):
 
 
 def _list(name: str, title: str, entries: list[str]) -> QComboBox:
-    box = QComboBox()
+    box = ComboBox()
     box.setObjectName(name)
     box.setAccessibleName(title)
     box.addItems(entries)

@@ -212,7 +212,9 @@ class _Answer:
 
     def _listen(self) -> None:
         try:
-            with urllib.request.urlopen(self._request, timeout=self._timeout_s) as answer:
+            # An opener of its own: the shared one keeps the proxy of its first use for as long as the process lives.
+            opener = urllib.request.build_opener()
+            with opener.open(self._request, timeout=self._timeout_s) as answer:
                 self._come.put(answer)
                 while not self._unwanted.is_set() and (piece := answer.read1(_CHUNK)):
                     self._come.put(piece)
