@@ -82,7 +82,8 @@ def _make_loop(application: QApplication) -> asyncio.AbstractEventLoop:
 async def _serve(application: QApplication, options: WindowOptions) -> int:
     async with contextlib.AsyncExitStack() as closing:
         closing.callback(end_all, PATIENCE_S)
-        closing.callback(GarbageCollector(application).stop)
+        garbage = GarbageCollector(application)
+        closing.callback(garbage.stop)
         settings = WindowSettings()
         closing.callback(settings.sync)
         theme = Theme(application, settings.theme)
@@ -116,16 +117,17 @@ async def _serve(application: QApplication, options: WindowOptions) -> int:
         if options.camera is not None:
             preview.set_source(options.camera)
             preview.switch_on()
-        Tasks(window).start(_import_ahead(window))
+        Tasks(window).start(_import_ahead(window, garbage))
         await _until_left(window, controller)
         window.leave()
     return 0
 
 
-async def _import_ahead(window: MainWindow) -> None:
+async def _import_ahead(window: MainWindow, garbage: GarbageCollector) -> None:
     """Import what Start needs while the person looks around: torch takes more than a second."""
     await asyncio.sleep(0)  # the window is painted first
     await background(window, lambda _: import_training(), "importing training")
+    garbage.settle()
     window.next_run.refresh_corpus()
 
 

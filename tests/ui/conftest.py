@@ -41,9 +41,10 @@ def imported() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def garbage(qapp: QApplication) -> Iterator[None]:
+def garbage(qapp: QApplication, imported: None) -> Iterator[None]:
     """Collect in the GUI thread alone, as the program does."""
     collector = GarbageCollector()
+    collector.settle()
     yield
     collector.stop()
 
