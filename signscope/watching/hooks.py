@@ -37,19 +37,11 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from signscope.watching.arrivals import Arrivals
 from signscope.watching.numbers import Account, Gradient, Number, Seen, measured, number_of
-from signscope.watching.updates import Attempt, Clip, Updates
+from signscope.watching.updates import Attempt, Clip, Told, Updates
 
 _CLIPPING_MODULES = ("torch.nn.utils", "torch.nn.utils.clip_grad")
 _HOLDERS = (dict, list, tuple, set, types.CellType, functools.partial)
 CLIPPING = ("clip_grad_norm_", "clip_grads_with_norm_", "clip_grad_value_")
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a script says of an update by itself: ``epoch`` is 0 where it says nothing."""
-
-    samples: tuple[str, ...] = ()
-    epoch: int = 0
 
 
 class Sink(Protocol):
@@ -194,7 +186,7 @@ class Hooks:
 
     def finish(self) -> None:
         """The script ended: tell what still waits, wait for the device, take the wrappers away."""
-        self._guarded(self._account_for_the_rest, None)
+        self._guarded(self._account_for_the_rest)
         self.uninstall()
         self._arrivals.close()
 
@@ -245,10 +237,10 @@ class Hooks:
     # ------------------------------------------------------------ wrappers
 
     def _around_backward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        before = self._guarded(self._before_backward, None)
+        before = self._guarded(self._before_backward)
         result = original(*args, **kwargs)
-        roots = args[0] if args else kwargs.get("tensors")
-        self._guarded(lambda: self._after_backward(roots, before), None)
+        roots = _argument(args, kwargs, 0, "tensors")
+        self._guarded(lambda: self._after_backward(roots, before))
         return result
 
     def _around_clip_grad_norm(
@@ -256,27 +248,28 @@ class Hooks:
     ) -> Any:
         args, kwargs, parameters = _listed(args, kwargs)
         total = original(*args, **kwargs)
-        limit = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
-        self._guarded(lambda: self._clipped(parameters, "norm", limit, total), None)
+        limit = _argument(args, kwargs, 1, "max_norm")
+        is_l2 = _argument(args, kwargs, 2, "norm_type", 2.0) == 2
+        self._guarded(lambda: self._clipped(parameters, "norm", limit, total, is_l2=is_l2))
         return total
 
     def _around_clip_grads_with_norm(
         self, original: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         args, kwargs, parameters = _listed(args, kwargs)
-        total = kwargs.get("total_norm", args[2] if len(args) > 2 else None)
+        total = _argument(args, kwargs, 2, "total_norm")
         kept = total.detach().clone() if isinstance(total, Tensor) else total
         result = original(*args, **kwargs)
-        limit = kwargs.get("max_norm", args[1] if len(args) > 1 else None)
-        self._guarded(lambda: self._clipped(parameters, "norm", limit, kept), None)
+        limit = _argument(args, kwargs, 1, "max_norm")
+        self._guarded(lambda: self._clipped(parameters, "norm", limit, kept, is_l2=False))
         return result
 
     def _around_clip_grad_value(
         self, original: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         args, kwargs, parameters = _listed(args, kwargs)
-        limit = kwargs.get("clip_value", args[1] if len(args) > 1 else None)
-        self._guarded(lambda: self._clipped(parameters, "value", limit, None), None)
+        limit = _argument(args, kwargs, 1, "clip_value")
+        self._guarded(lambda: self._clipped(parameters, "value", limit, None, is_l2=False))
         return original(*args, **kwargs)
 
     def _around_scale(self, original: Callable[..., Any], scaler: Any, outputs: Any) -> Any:
@@ -287,7 +280,7 @@ class Hooks:
 
     def _around_unscale(self, original: Callable[..., Any], scaler: Any, optimizer: Any) -> Any:
         result = original(scaler, optimizer)
-        self._guarded(lambda: self._unscaled(optimizer), None)
+        self._guarded(lambda: self._unscaled(optimizer))
         return result
 
     def _around_update(
@@ -302,25 +295,25 @@ class Hooks:
         self._stepped = False
         result = original(scaler, optimizer, *args, **kwargs)
         if not self._stepped:
-            self._guarded(lambda: self._skipped(optimizer), None)
+            self._guarded(lambda: self._skipped(optimizer))
         return result
 
     def _around_init(
         self, original: Callable[..., Any], optimizer: Any, *args: Any, **kwargs: Any
     ) -> None:
         original(optimizer, *args, **kwargs)
-        self._guarded(lambda: self._know(optimizer), None)
+        self._guarded(lambda: self._know(optimizer))
 
     def _around_optimizer_zero_grad(
         self, original: Callable[..., Any], optimizer: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        self._guarded(lambda: self._clearing(optimizer), None)
+        self._guarded(lambda: self._clearing(optimizer))
         return original(optimizer, *args, **kwargs)
 
     def _around_module_zero_grad(
         self, original: Callable[..., Any], module: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        self._guarded(lambda: self._clearing_module(module), None)
+        self._guarded(lambda: self._clearing_module(module))
         return original(module, *args, **kwargs)
 
     def _around_next(self, original: Callable[..., Any], iterator: Any) -> Any:
@@ -331,7 +324,7 @@ class Hooks:
             self._clock.data_s += time.perf_counter() - begun_s
 
     def _around_iter(self, original: Callable[..., Any], loader: Any) -> Any:
-        self._guarded(lambda: self._pass_begins(loader), None)
+        self._guarded(lambda: self._pass_begins(loader))
         return original(loader)
 
     # ------------------------------------------------------------ what happens
@@ -365,7 +358,7 @@ class Hooks:
         return number_of(value if scale is None else value / scale)
 
     def _clipped(
-        self, parameters: list[Tensor], kind: str, limit: Any, total: Any, norm_type: float = 2.0
+        self, parameters: list[Tensor], kind: str, limit: Any, total: Any, *, is_l2: bool
     ) -> None:
         ids = set(map(id, parameters))
         for known in self._known.values():
@@ -380,7 +373,7 @@ class Hooks:
                     limit=math.nan if limit is None else float(limit),
                     total=number_of(total) if isinstance(total, Tensor) else total,
                     whole=known.ids <= ids,
-                    exact=known.ids == ids and norm_type == 2,
+                    exact=is_l2 and known.ids == ids,
                     before_unscaling=self._scaler is not None and not known.unscaled,
                 ),
             )
@@ -390,12 +383,12 @@ class Hooks:
         if not self._watching:
             return None
         self._sink.boundary()
-        return self._guarded(lambda: self._step_begins(optimizer, args, kwargs), None)
+        return self._guarded(lambda: self._step_begins(optimizer, args, kwargs))
 
     def _step_begins(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
         known = self._know(optimizer)
         known.refresh(optimizer)
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        closure = _argument(args, kwargs, 1, "closure")
         self._updates.step_begins(known.number, closure=callable(closure))
         if not callable(closure):
             known.gradient = self._measured(known, optimizer)
@@ -404,7 +397,7 @@ class Hooks:
         @functools.wraps(closure)
         def called() -> Any:
             result = closure()
-            self._guarded(lambda: self._closure_called(optimizer, known), None)
+            self._guarded(lambda: self._closure_called(optimizer, known))
             return result
 
         if "closure" in kwargs:
@@ -417,7 +410,7 @@ class Hooks:
             known.gradient = self._measured(known, optimizer)
 
     def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        self._guarded(lambda: self._step_ended(optimizer), None)
+        self._guarded(lambda: self._step_ended(optimizer))
 
     def _step_ended(self, optimizer: Optimizer) -> None:
         known = self._know(optimizer)
@@ -522,21 +515,20 @@ class Hooks:
         if known is None:
             known = self._known[optimizer] = _Known(optimizer, self._made)
             self._made += 1
-            weakref.finalize(
-                optimizer, self._guarded, lambda: self._gone(known), None
-            ).atexit = False
+            weakref.finalize(optimizer, self._guarded, lambda: self._gone(known)).atexit = False
         return known
 
     # ------------------------------------------------------------ faults
 
-    def _guarded(self, action: Callable[[], Any], otherwise: Any) -> Any:
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        """Give what ``action`` gives; None, and the end of watching, where it fails."""
         if not self._watching:
-            return otherwise
+            return None
         try:
             return action()
         except Exception as error:
             self._give_up(error)
-            return otherwise
+            return None
 
     def _give_up(self, error: Exception) -> None:
         self.uninstall()
@@ -568,9 +560,14 @@ def _inner(optimizer: Any) -> Optimizer:
     return optimizer  # type: ignore[no-any-return]
 
 
+def _argument(args: Any, kwargs: Any, place: int, name: str, default: Any = None) -> Any:
+    """Give an argument of a wrapped function, whichever way it was handed over."""
+    return kwargs.get(name, args[place] if len(args) > place else default)
+
+
 def _listed(args: Any, kwargs: Any) -> tuple[Any, Any, list[Tensor]]:
     """Give the arguments of a clipping function with its parameters as a list, which a look does not use up."""
-    given = args[0] if args else kwargs.get("parameters", ())
+    given = _argument(args, kwargs, 0, "parameters", ())
     if isinstance(given, Tensor):
         return args, kwargs, [given]
     parameters = list(given)

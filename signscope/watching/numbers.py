@@ -18,7 +18,6 @@ from torch import Tensor
 from signscope.watching.updates import Attempt, Clip, Fate
 
 CLIPPED_BEFORE_UNSCALING = "clipped before the gradients were unscaled"
-STEPPED_ON_SCALED = "stepped on gradients that were still scaled"
 NOT_CLIPPED = "not clipped, although gradients of this optimizer were clipped before"
 PRE_NOT_SEEN = "norm before clipping not seen"
 NORM_NOT_SEEN = "norm not seen"

@@ -29,9 +29,10 @@ from signscope.paths import runs_dir
 from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
 from signscope.version import VERSION
 from signscope.watching.launcher import after_import
+from signscope.watching.updates import Told
 
 if TYPE_CHECKING:
-    from signscope.watching.hooks import Hooks, Told
+    from signscope.watching.hooks import Hooks
     from signscope.watching.numbers import Seen
 
 _PAUSE_LOOK_S = 0.1
@@ -191,8 +192,6 @@ class _Writer:
         self._ledger.append_event(RunEventRecord(self.begun, kind, text, time.time()))
 
     def next_update(self) -> Told:
-        from signscope.watching.hooks import Told  # torch is there by now
-
         self.begun += 1
         samples, self.waiting_samples = self.waiting_samples, ()
         return Told(samples, self.told_epoch)

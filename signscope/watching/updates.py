@@ -101,6 +101,14 @@ class _Waiting(Generic[Value]):
     closures: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a script says of an update by itself: ``epoch`` is 0 where it says nothing."""
+
+    samples: tuple[str, ...] = ()
+    epoch: int = 0
+
+
 class Updates(Generic[Value]):
     """Follows the gradients of any number of optimizers. ``Value`` is whatever stands for a number."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from signscope.watching import hooks as hooks_module
-from signscope.watching.hooks import Hooks, Told
+from signscope.watching.hooks import Hooks
 from signscope.watching.numbers import (
     CLIPPED_BEFORE_UNSCALING,
     NORM_NOT_SEEN,
@@ -23,7 +23,7 @@ from signscope.watching.numbers import (
     PRE_NOT_SEEN,
     Seen,
 )
-from signscope.watching.updates import Fate
+from signscope.watching.updates import Fate, Told
 from tests.conftest import REPOSITORY
 
 Body = Callable[[], list[Tensor]]
@@ -374,6 +374,23 @@ def test_clipping_before_unscaling_is_said() -> None:
     assert all(CLIPPED_BEFORE_UNSCALING in attempt.remarks for attempt in seen)
     assert all(a.post == pytest.approx(0.5 / 1024, rel=1e-3) for a in seen)
     assert all(CLIPPED_BEFORE_UNSCALING not in attempt.remarks for attempt in watched(amp))
+
+
+@pytest.mark.parametrize("norm_type", [1.0, float("inf")])
+def test_a_clip_by_another_norm_leaves_the_norm_before_it_an_l2_norm(norm_type: float) -> None:
+    def loop() -> list[Tensor]:
+        net = model()
+        optimizer = torch.optim.SGD(net.parameters(), 1e-2)
+        loss_of(net, 1e3).backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 0.5, norm_type)
+        optimizer.step()
+        return []
+
+    (attempt,) = watched(loop)
+    net = model()
+    loss_of(net, 1e3).backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+    assert attempt.pre == pytest.approx(norm.item(), rel=1e-5)
 
 
 def test_clipping_by_value_measures_before_it() -> None:
