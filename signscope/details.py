@@ -47,7 +47,7 @@ class Metric:
 
 
 class Details:
-    """The writing end; a context manager. Its methods cost microseconds and may be called from any thread.
+    """The writing end. Its methods cost microseconds and may be called from any thread.
 
     Args:
         path: The file; its folder must exist.
@@ -64,17 +64,6 @@ class Details:
         self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._serve, name="run details", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def metric(self, metric: Metric) -> None:
         """Add one figure."""

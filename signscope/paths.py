@@ -6,13 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-RUNS_VARIABLE = "SIGNSCOPE_RUNS"
-
 
 def runs_dir() -> Path:
     """Folder of run folders when none is named; moved by SIGNSCOPE_RUNS. Not created here."""
-    chosen = os.environ.get(RUNS_VARIABLE)
-    return Path(chosen).expanduser() if chosen else _user_data() / "runs"
+    return folder_named_by("SIGNSCOPE_RUNS") or _user_data() / "runs"
+
+
+def folder_named_by(variable: str) -> Path | None:
+    """Give the folder that an environment variable names, None where it is empty or not set."""
+    chosen = os.environ.get(variable)
+    return Path(chosen).expanduser() if chosen else None
 
 
 def _user_data() -> Path:
