@@ -15,12 +15,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from signscope.closing import Closing
 from signscope.errors import LedgerError
 
 DETAILS_FILE = "details.sqlite"
@@ -167,7 +166,7 @@ class LayerNorms:
     names: tuple[str, ...]  # L of them; "parameter 3" where nothing is known
 
 
-class DetailsReader:
+class DetailsReader(Closing):
     """Reads the details of a run, also while they are written; a context manager.
 
     Raises:
@@ -184,15 +183,8 @@ class DetailsReader:
         except sqlite3.Error as error:
             raise self._unreadable(error) from error
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file; the reader cannot be used after it."""
         self._connection.close()
 
     def metrics(self) -> list[Metric]:

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from signscope import schema as rows
+from signscope.closing import Closing
 from signscope.connection import guard, refuse_odd_companions
 from signscope.errors import LedgerError
 from signscope.file_systems import network_file_system
@@ -54,7 +54,7 @@ _Entry = StepRecord | EpochRecord | RunEventRecord | tuple[int, Evaluation]
 _NEW_TALLY = dict.fromkeys(TALLY.columns[1:], 0)
 
 
-class Ledger:
+class Ledger(Closing):
     """The writing end of a ledger; a context manager. Only the holder of the run's lock makes one.
 
     An existing file is verified and continued, a missing one is made. Of a long ledger only what can have
@@ -91,17 +91,6 @@ class Ledger:
         self._connection = self._open(meta or {})
         self._thread = threading.Thread(target=self._write_groups, name="ledger", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def append(self, record: StepRecord) -> None:
         """Add one batch. Any thread; the row is kept even when this raises an earlier failure."""

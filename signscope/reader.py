@@ -12,12 +12,12 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from signscope import schema as rows
+from signscope.closing import Closing
 from signscope.connection import damaged, error_name, open_for_reading, unreadable
 from signscope.errors import LedgerCutError, LedgerError
 from signscope.records import (
@@ -114,7 +114,7 @@ def until_uncut(read: Callable[[], T], tries: int = 10) -> T:
     return read()
 
 
-class LedgerReader:
+class LedgerReader(Closing):
     """A ledger opened for reading only; a context manager.
 
     Reading in pieces (iter_steps, columns, curves) raises LedgerCutError when the run is resumed from an
@@ -130,17 +130,6 @@ class LedgerReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = open_for_reading(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the file; the reader cannot be used after it."""

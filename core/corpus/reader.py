@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +34,7 @@ from core.corpus.format import (
     read_manifest,
 )
 from core.landmarks.layout import N_COORDS, N_POINTS, Float32Array
+from signscope.closing import Closing
 from signscope.files import open_regular
 
 _KEPT_OPEN: Final = 64
@@ -58,7 +58,7 @@ class _Block:
     says_landmarks: str
 
 
-class Corpus:
+class Corpus(Closing):
     """A corpus opened for reading. Safe to read from several threads.
 
     Small columns are in memory; landmarks are read from the shards each time they are asked for. Use
@@ -177,17 +177,6 @@ class Corpus:
 
     def __iter__(self) -> Iterator[Sample]:
         return map(self.__getitem__, range(len(self)))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Shard:

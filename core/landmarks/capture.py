@@ -22,6 +22,7 @@ import numpy.typing as npt
 from core.errors import CameraError
 from core.landmarks.cameras import camera_name
 from core.system_libraries import check_system_libraries
+from signscope.closing import Closing
 from signscope.files import read_regular
 
 check_system_libraries(window=False)
@@ -103,7 +104,7 @@ class FrameSource(Protocol):
     ) -> None: ...
 
 
-class _Source:
+class _Source(Closing):
     """What all sources share: closing at the end of a ``with`` block."""
 
     def __init__(self, label: str, fps: float, *, live: bool) -> None:
@@ -114,17 +115,6 @@ class _Source:
 
     def close(self) -> None:
         """Release the device or file; may be called again."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _next(self, image: ImageArray, timestamp_ms: int | None = None) -> Frame:
         if timestamp_ms is None:

@@ -17,8 +17,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import psutil
@@ -41,6 +40,7 @@ from core.landmarks.layout import (
     mirror,
 )
 from core.landmarks.models import HAND_MODEL, POSE_MODEL, ensure_models
+from signscope.closing import Closing
 
 os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -94,7 +94,7 @@ class DetectedHand:
     """(21, 4), visibility 1."""
 
 
-class LandmarkDetector:
+class LandmarkDetector(Closing):
     """Pose and hands of one signer; a context manager, to be closed by its owner.
 
     Make one and keep it: MediaPipe keeps about 5 MB of each that was ever made. ``detect`` may be
@@ -180,17 +180,6 @@ class LandmarkDetector:
         """Let go of models and thread; may be called again."""
         _open_detectors.discard(self)
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 _open_detectors: weakref.WeakSet[LandmarkDetector] = weakref.WeakSet()
