@@ -39,18 +39,11 @@ from tests.tiny_run import (
     ledger_losses,
     started_control,
     tiny_config,
-    tiny_corpus,
     train,
 )
 from tests.unit.test_model import raw_landmarks
 from tests.unit.test_project import run_python
 from tests.unit.test_trainer import spoil
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
-
 
 # ---------------------------------------------------------------- out of memory
 

@@ -41,17 +41,11 @@ from tests.tiny_run import (
     started_control,
     stop_after,
     tiny_config,
-    tiny_corpus,
     train,
     training_thread,
 )
 from tests.unit.made_records import make_step
 from tests.unit.test_checkpoint import make_checkpoint
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def steps_of(run: Path) -> list[int]:

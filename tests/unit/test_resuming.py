@@ -46,16 +46,10 @@ from tests.tiny_run import (
     started_control,
     stop_after,
     tiny_config,
-    tiny_corpus,
     train,
     training_thread,
 )
 from tests.unit.test_trainer import assert_same_run, spoil
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def stopped_run(config: RunConfig, runs_dir: Path, step: int) -> Path:

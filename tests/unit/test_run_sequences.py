@@ -19,7 +19,6 @@ from signscope.ledger import LedgerReader
 from signscope.run_state import RunEvent
 from tests.e2e.steered import Steered
 from tests.e2e.test_kill_resume import different_bytes
-from tests.tiny_run import tiny_corpus
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no forkserver")
 
@@ -31,11 +30,6 @@ sequences = st.lists(
 in_these_tests = settings(
     deadline=None, suppress_health_check=list(HealthCheck), print_blob=True, database=None
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

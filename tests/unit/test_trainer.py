@@ -42,15 +42,9 @@ from tests.tiny_run import (
     started_control,
     stop_after,
     tiny_config,
-    tiny_corpus,
     train,
     training_thread,
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

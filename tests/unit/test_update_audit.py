@@ -24,16 +24,11 @@ from signscope.invariants import broken_invariants
 from signscope.ledger import LedgerReader
 from signscope.norms import MeasuredNorms, clip_and_measure_
 from signscope.records import Outcome
-from tests.tiny_run import BATCHES_PER_EPOCH, Recorder, tiny_config, tiny_corpus, train
+from tests.tiny_run import BATCHES_PER_EPOCH, Recorder, tiny_config, train
 
 STEPS = 2 * BATCHES_PER_EPOCH
 Parameters = Iterable[nn.Parameter]
 Clip = Callable[[Parameters, float | None], MeasuredNorms]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 # ---------------------------------------------------------------- faults of the update
