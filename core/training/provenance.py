@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.analysis.compare import flatten
 from core.training.checkpoint import CheckpointState
 from signscope.version import VERSION
 
@@ -87,20 +88,9 @@ def _device(device: str, name: str) -> str:
 
 
 def _changed_settings(old: str, new: str) -> list[str]:
-    before, after = _flat(tomllib.loads(old)), _flat(tomllib.loads(new))
+    before, after = flatten(tomllib.loads(old)), flatten(tomllib.loads(new))
     return [
         f"{name} ({before.get(name, 'not set')}, now {after.get(name, 'not set')})"
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
     ]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Give nested settings under their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
