@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from signscope.watching.updates import Attempt, Clip, Fate
+from signscope.records import Outcome
+from signscope.watching.updates import Attempt, Clip
 
 CLIPPED_BEFORE_UNSCALING = "clipped before the gradients were unscaled"
 NOT_CLIPPED = "not clipped, although gradients of this optimizer were clipped before"
@@ -35,7 +36,7 @@ class Seen:
 
     Args:
         optimizer: Which one, counted from 0 in the order they were made.
-        fate: What became of the gradient.
+        outcome: What became of the gradient.
         loss: Mean of what the accumulated backward passes began from, without a GradScaler's scale.
         backwards: How many of them were seen.
         closures: How often the step called its closure; 0 without one.
@@ -53,7 +54,7 @@ class Seen:
     """
 
     optimizer: int
-    fate: Fate
+    outcome: Outcome
     loss: float | None
     backwards: int
     closures: int
@@ -161,15 +162,15 @@ class Account:
         lr = tuple(next(rest) for _ in self.lr)
         norms, skipped, scaled = _read(self.gradient, rest)
         norms_before, _, _ = _read(self.before, rest)
-        fate = self.attempt.fate
-        if fate is Fate.APPLIED and skipped:
-            fate = Fate.SKIPPED_BY_SCALER
+        outcome = self.attempt.outcome
+        if outcome is Outcome.APPLIED and skipped:
+            outcome = Outcome.SKIPPED_BY_SCALER
         post = _length(norms)
         coef = self._coef(totals, post, _length(norms_before))
         pre = self._pre(totals, post, coef, _length(norms_before), scaled)
         return Seen(
             optimizer=self.optimizer,
-            fate=fate,
+            outcome=outcome,
             loss=sum(losses) / len(losses) if losses else None,
             backwards=len(self.attempt.losses),
             closures=self.attempt.closures,
@@ -224,7 +225,7 @@ class Account:
         told = (
             (attempt.closures > 1, f"the closure was called {attempt.closures} times"),
             (any(clip.before_unscaling for clip in attempt.clips), CLIPPED_BEFORE_UNSCALING),
-            (attempt.unclipped and attempt.fate is Fate.APPLIED, NOT_CLIPPED),
+            (attempt.unclipped and attempt.outcome is Outcome.APPLIED, NOT_CLIPPED),
             (post is None, NORM_NOT_SEEN),
             (post is not None and pre is None, PRE_NOT_SEEN),
             (not losses, LOSS_NOT_SEEN),

@@ -26,7 +26,7 @@ from signscope.folder import RunFolder, default_name, write_atomically
 from signscope.invariants import WATCHED
 from signscope.ledger import Ledger
 from signscope.paths import runs_dir
-from signscope.records import EventKind, Outcome, RunEventRecord, StepRecord
+from signscope.records import EventKind, RunEventRecord, StepRecord
 from signscope.version import VERSION
 from signscope.watching.launcher import after_import
 from signscope.watching.updates import Told
@@ -212,7 +212,7 @@ class _Writer:
                 grad_norm_post=_number(attempt.post),
                 clip_coef=_number(attempt.coef),
                 lr=attempt.lr[0] if attempt.lr else math.nan,
-                outcome=Outcome(attempt.fate.value),
+                outcome=attempt.outcome,
                 sample_ids=attempt.samples,
                 frames=0,
                 glosses=0,

@@ -20,22 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Generic, TypeVar
+
+from signscope.records import Outcome
 
 Value = TypeVar("Value")
 
 _MOST_WAITING = 10_000
 """Backward passes kept of a loop that never steps nor clears; older ones are forgotten."""
-
-
-class Fate(StrEnum):
-    """How the gradients of one or more backward passes ended."""
-
-    APPLIED = "applied"
-    DISCARDED = "discarded"
-    SKIPPED_BY_SCALER = "skipped_by_scaler"
-    LEFT_AT_END = "left_at_end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ class Attempt(Generic[Value]):
 
     Args:
         optimizer: Whose gradients.
-        fate: How they ended.
+        outcome: How they ended.
         losses: What each of the accumulated backward passes began from, oldest first; None where it was not
             one number. Of a closure that is called several times, those of its first call.
         clips: The calls that clipped them, in their order.
@@ -82,7 +74,7 @@ class Attempt(Generic[Value]):
     """
 
     optimizer: Hashable
-    fate: Fate
+    outcome: Outcome
     losses: tuple[Value | None, ...]
     clips: tuple[Clip[Value], ...]
     unclipped: bool
@@ -165,13 +157,13 @@ class Updates(Generic[Value]):
     def step_ended(self, optimizer: Hashable, *, had_gradient: bool) -> Attempt[Value] | None:
         """The step was made; None when there was nothing to step with."""
         self._of(optimizer).stepping = False
-        return self._end(optimizer, Fate.APPLIED, unseen=had_gradient)
+        return self._end(optimizer, Outcome.APPLIED, unseen=had_gradient)
 
     def skipped(self, optimizer: Hashable) -> Attempt[Value] | None:
         """A GradScaler found infinite gradients and did not step."""
         for passed in self._of(optimizer).backwards:
             passed.used_by.add(optimizer)
-        return self._end(optimizer, Fate.SKIPPED_BY_SCALER)
+        return self._end(optimizer, Outcome.SKIPPED_BY_SCALER)
 
     def cleared(self, optimizer: Hashable) -> Attempt[Value] | None:
         """The gradients of ``optimizer`` were cleared; an Attempt when that discarded something."""
@@ -180,7 +172,7 @@ class Updates(Generic[Value]):
             waiting.probing = bool(waiting.backwards)
             return None
         if self.discards(optimizer):
-            return self._end(optimizer, Fate.DISCARDED)
+            return self._end(optimizer, Outcome.DISCARDED)
         self._forget(optimizer)
         return None
 
@@ -195,7 +187,7 @@ class Updates(Generic[Value]):
     def gone(self, optimizer: Hashable) -> list[Attempt[Value]]:
         """``optimizer`` no longer exists: its Attempt, if what waited in it was used by nobody."""
         unused = any(not passed.used_by for passed in self._of(optimizer).backwards)
-        attempt = self._end(optimizer, Fate.LEFT_AT_END) if unused else None
+        attempt = self._end(optimizer, Outcome.LEFT_AT_END) if unused else None
         self._forget(optimizer)
         del self._waiting[optimizer]
         return [] if attempt is None else [attempt]
@@ -204,7 +196,7 @@ class Updates(Generic[Value]):
         return self._waiting.setdefault(optimizer, _Waiting())
 
     def _end(
-        self, optimizer: Hashable, fate: Fate, *, unseen: bool = False
+        self, optimizer: Hashable, outcome: Outcome, *, unseen: bool = False
     ) -> Attempt[Value] | None:
         waiting = self._of(optimizer)
         backwards, clips = tuple(waiting.backwards), tuple(waiting.clips)
@@ -218,7 +210,7 @@ class Updates(Generic[Value]):
             return None
         return Attempt(
             optimizer=optimizer,
-            fate=fate,
+            outcome=outcome,
             losses=tuple(passed.loss for passed in own or backwards),
             clips=clips,
             unclipped=waiting.ever_clipped and not clips,

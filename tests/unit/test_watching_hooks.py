@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from signscope.records import Outcome
 from signscope.watching import hooks as hooks_module
 from signscope.watching.hooks import Hooks
 from signscope.watching.numbers import (
@@ -23,7 +24,7 @@ from signscope.watching.numbers import (
     PRE_NOT_SEEN,
     Seen,
 )
-from signscope.watching.updates import Fate, Told
+from signscope.watching.updates import Told
 from tests.conftest import REPOSITORY
 
 Body = Callable[[], list[Tensor]]
@@ -300,7 +301,7 @@ def test_nothing_of_torch_stays_changed(loop: Body) -> None:
 
 def test_the_norm_after_clipping_is_the_smaller_of_norm_and_limit() -> None:
     seen = watched(plain)
-    assert [attempt.fate for attempt in seen] == [Fate.APPLIED] * 3
+    assert [attempt.outcome for attempt in seen] == [Outcome.APPLIED] * 3
     for attempt in seen:
         assert attempt.pre is not None
         assert attempt.post == pytest.approx(min(attempt.pre, 0.5), rel=1e-5)
@@ -325,30 +326,35 @@ def test_layers_are_called_as_the_model_calls_them() -> None:
 
 def test_clipping_and_then_skipping_discards() -> None:
     seen = watched(clip_then_skip)
-    assert [attempt.fate for attempt in seen] == [
-        Fate.DISCARDED,
-        Fate.APPLIED,
-        Fate.DISCARDED,
-        Fate.LEFT_AT_END,
+    assert [attempt.outcome for attempt in seen] == [
+        Outcome.DISCARDED,
+        Outcome.APPLIED,
+        Outcome.DISCARDED,
+        Outcome.LEFT_AT_END,
     ]
-    assert all(a.pre is not None and a.pre > 100 for a in seen if a.fate is not Fate.APPLIED)
-    assert all(a.post == pytest.approx(1.0, rel=1e-5) for a in seen if a.fate is Fate.DISCARDED)
+    assert all(a.pre is not None and a.pre > 100 for a in seen if a.outcome is not Outcome.APPLIED)
+    assert all(
+        a.post == pytest.approx(1.0, rel=1e-5) for a in seen if a.outcome is Outcome.DISCARDED
+    )
 
 
 def test_accumulated_passes_are_one_update_with_their_mean_loss() -> None:
     seen = watched(accumulation)
-    assert [(a.fate, a.backwards) for a in seen] == [(Fate.APPLIED, 4)] * 2
+    assert [(a.outcome, a.backwards) for a in seen] == [(Outcome.APPLIED, 4)] * 2
     assert seen[0].loss == pytest.approx(loss_of(model()).item() / 4)
 
 
 def test_a_gan_discards_nothing() -> None:
     seen = watched(gan)
-    assert [(a.optimizer, a.fate) for a in seen] == [(0, Fate.APPLIED), (1, Fate.APPLIED)] * 3
+    assert [(a.optimizer, a.outcome) for a in seen] == [
+        (0, Outcome.APPLIED),
+        (1, Outcome.APPLIED),
+    ] * 3
 
 
 def test_a_closure_is_one_update_with_the_gradient_it_began_with() -> None:
     seen = watched(lbfgs)
-    assert [a.fate for a in seen] == [Fate.APPLIED] * 2
+    assert [a.outcome for a in seen] == [Outcome.APPLIED] * 2
     net = model()
     loss = loss_of(net)
     loss.backward()
@@ -360,7 +366,11 @@ def test_a_closure_is_one_update_with_the_gradient_it_began_with() -> None:
 @pytest.mark.parametrize("loop", [amp, amp_fused])
 def test_a_scaler_is_seen_through(loop: Body) -> None:
     seen = watched(loop)
-    assert [a.fate for a in seen] == [Fate.APPLIED, Fate.SKIPPED_BY_SCALER, Fate.APPLIED]
+    assert [a.outcome for a in seen] == [
+        Outcome.APPLIED,
+        Outcome.SKIPPED_BY_SCALER,
+        Outcome.APPLIED,
+    ]
     net = model()
     loss = loss_of(net)
     loss.backward()
@@ -403,7 +413,7 @@ def test_clipping_by_value_measures_before_it() -> None:
 
 def test_gradients_set_to_none_by_hand_are_discarded_without_a_norm() -> None:
     seen = watched(set_to_none_by_hand)
-    assert [a.fate for a in seen] == [Fate.DISCARDED, Fate.DISCARDED, Fate.APPLIED]
+    assert [a.outcome for a in seen] == [Outcome.DISCARDED, Outcome.DISCARDED, Outcome.APPLIED]
     assert NORM_NOT_SEEN in seen[0].remarks
 
 

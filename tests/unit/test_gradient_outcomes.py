@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from signscope.watching.updates import Attempt, Clip, Fate, Updates
+from signscope.records import Outcome
+from signscope.watching.updates import Attempt, Clip, Updates
 
 NORM = Clip(kind="norm", limit=1.0, total=5.0, whole=True, exact=True)
 
 
-def fates(*attempts: Attempt[float] | None) -> list[Fate]:
-    return [attempt.fate for attempt in attempts if attempt is not None]
+def outcomes(*attempts: Attempt[float] | None) -> list[Outcome]:
+    return [attempt.outcome for attempt in attempts if attempt is not None]
 
 
 def stepped(updates: Updates[float], optimizer: str = "a") -> Attempt[float] | None:
@@ -25,14 +26,14 @@ def test_a_step_applies_what_waits() -> None:
     updates.clipped("a", NORM)
     attempt = stepped(updates)
     assert attempt is not None
-    assert (attempt.fate, attempt.losses, attempt.clips) == (Fate.APPLIED, (2.0,), (NORM,))
+    assert (attempt.outcome, attempt.losses, attempt.clips) == (Outcome.APPLIED, (2.0,), (NORM,))
     assert updates.cleared("a") is None
 
 
 def test_clearing_without_a_step_discards() -> None:
     updates: Updates[float] = Updates()
     updates.backward(2.0, ["a"])
-    assert fates(updates.cleared("a"), updates.cleared("a")) == [Fate.DISCARDED]
+    assert outcomes(updates.cleared("a"), updates.cleared("a")) == [Outcome.DISCARDED]
 
 
 def test_a_further_backward_alone_is_accumulation() -> None:
@@ -47,7 +48,7 @@ def test_a_further_backward_alone_is_accumulation() -> None:
 def test_what_one_optimizer_used_is_not_discarded_by_clearing_another() -> None:
     updates: Updates[float] = Updates()
     updates.backward(1.0, ["discriminator", "generator"])  # the generator's loss reaches both
-    assert fates(stepped(updates, "generator")) == [Fate.APPLIED]
+    assert outcomes(stepped(updates, "generator")) == [Outcome.APPLIED]
     assert updates.cleared("discriminator") is None
 
 
@@ -73,7 +74,7 @@ def test_a_loss_of_two_optimizers_is_the_loss_of_both() -> None:
 def test_a_shared_gradient_cleared_everywhere_is_discarded_once() -> None:
     updates: Updates[float] = Updates()
     updates.backward(1.0, ["a", "b"])
-    assert fates(updates.cleared("a"), updates.cleared("b")) == [Fate.DISCARDED]
+    assert outcomes(updates.cleared("a"), updates.cleared("b")) == [Outcome.DISCARDED]
 
 
 def test_what_a_closure_clears_is_not_discarded() -> None:
@@ -85,19 +86,19 @@ def test_what_a_closure_clears_is_not_discarded() -> None:
         updates.closure_called("a")
     attempt = updates.step_ended("a", had_gradient=True)
     assert attempt is not None
-    assert (attempt.fate, attempt.closures, attempt.losses) == (Fate.APPLIED, 2, (3.0,))
+    assert (attempt.outcome, attempt.closures, attempt.losses) == (Outcome.APPLIED, 2, (3.0,))
 
 
 def test_what_the_scaler_did_not_step_is_not_discarded_by_the_next_clearing() -> None:
     updates: Updates[float] = Updates()
     updates.backward(1.0, ["a"])
-    assert fates(updates.skipped("a"), updates.cleared("a")) == [Fate.SKIPPED_BY_SCALER]
+    assert outcomes(updates.skipped("a"), updates.cleared("a")) == [Outcome.SKIPPED_BY_SCALER]
 
 
 def test_what_waits_at_the_end_is_told() -> None:
     updates: Updates[float] = Updates()
     updates.backward(1.0, ["a"])
-    assert fates(*updates.ended(), *updates.ended()) == [Fate.LEFT_AT_END]
+    assert outcomes(*updates.ended(), *updates.ended()) == [Outcome.LEFT_AT_END]
 
 
 def test_an_unclipped_step_is_told_only_where_others_were_clipped() -> None:
