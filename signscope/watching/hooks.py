@@ -250,7 +250,7 @@ class Hooks:
         total = original(*args, **kwargs)
         limit = _argument(args, kwargs, 1, "max_norm")
         is_l2 = _argument(args, kwargs, 2, "norm_type", 2.0) == 2
-        self._guarded(lambda: self._clipped(parameters, "norm", limit, total, is_l2=is_l2))
+        self._guarded(lambda: self._clipped(parameters, limit, total, is_l2=is_l2))
         return total
 
     def _around_clip_grads_with_norm(
@@ -261,7 +261,7 @@ class Hooks:
         kept = total.detach().clone() if isinstance(total, Tensor) else total
         result = original(*args, **kwargs)
         limit = _argument(args, kwargs, 1, "max_norm")
-        self._guarded(lambda: self._clipped(parameters, "norm", limit, kept, is_l2=False))
+        self._guarded(lambda: self._clipped(parameters, limit, kept, is_l2=False))
         return result
 
     def _around_clip_grad_value(
@@ -269,7 +269,7 @@ class Hooks:
     ) -> Any:
         args, kwargs, parameters = _listed(args, kwargs)
         limit = _argument(args, kwargs, 1, "clip_value")
-        self._guarded(lambda: self._clipped(parameters, "value", limit, None, is_l2=False))
+        self._guarded(lambda: self._clipped(parameters, limit, None, is_l2=False))
         return original(*args, **kwargs)
 
     def _around_scale(self, original: Callable[..., Any], scaler: Any, outputs: Any) -> Any:
@@ -357,19 +357,17 @@ class Hooks:
         scale = None if self._scaler is None else self._scaler._scale
         return number_of(value if scale is None else value / scale)
 
-    def _clipped(
-        self, parameters: list[Tensor], kind: str, limit: Any, total: Any, *, is_l2: bool
-    ) -> None:
+    def _clipped(self, parameters: list[Tensor], limit: Any, total: Any, *, is_l2: bool) -> None:
+        """Note a call that clipped, or, without a norm that it found (by value), is about to."""
         ids = set(map(id, parameters))
         for known in self._known.values():
             if not self._updates.pending(known.number) or ids.isdisjoint(known.ids):
                 continue
-            if kind == "value" and known.before is None:
+            if total is None and known.before is None:
                 known.before = self._measured(known)
             self._updates.clipped(
                 known.number,
                 Clip(
-                    kind=kind,
                     limit=math.nan if limit is None else float(limit),
                     total=number_of(total) if isinstance(total, Tensor) else total,
                     whole=known.ids <= ids,

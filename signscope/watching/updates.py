@@ -35,15 +35,13 @@ class Clip(Generic[Value]):
     """One call that clipped waiting gradients.
 
     Args:
-        kind: "norm" or "value".
-        limit: The norm or the absolute value that was asked for.
-        total: The norm that the call found before it clipped; None where it has none ("value").
+        limit: The norm or, clipping by value, the absolute value that was asked for.
+        total: The norm that the call found before it clipped; None where it has none (by value).
         whole: Whether every parameter of the optimizer was among the clipped ones.
         exact: Whether, besides, no other parameter was, and ``total`` is an L2 norm.
         before_unscaling: Whether the gradients were still multiplied by a GradScaler's scale.
     """
 
-    kind: str
     limit: float
     total: Value | None
     whole: bool

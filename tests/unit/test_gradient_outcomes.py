@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from signscope.records import Outcome
 from signscope.watching.updates import Attempt, Clip, Updates
 
-NORM = Clip(kind="norm", limit=1.0, total=5.0, whole=True, exact=True)
+NORM = Clip(limit=1.0, total=5.0, whole=True, exact=True)
 
 
 def outcomes(*attempts: Attempt[float] | None) -> list[Outcome]:
