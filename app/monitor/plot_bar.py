@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from PySide6.QtCore import QSize, Qt, Signal, Slot
 from PySide6.QtGui import QAction, QPalette
 from PySide6.QtWidgets import QComboBox, QHBoxLayout, QToolButton, QWidget
@@ -32,6 +34,20 @@ PLOT_KEYS: tuple[tuple[str, str], ...] = (
 AXES: tuple[tuple[Axis, str], ...] = (("step", "Batch"), ("epoch", "Epoch"), ("time", "Time"))
 SMOOTHINGS: tuple[int, ...] = (0, 10, 30, 100, 300, 1000)
 """Batches that the running mean looks back over; 0 shows the curves as they are."""
+
+
+SMOOTHING_TEXTS: tuple[str, ...] = ("Raw", *(f"Mean of {batches}" for batches in SMOOTHINGS[1:]))
+SMOOTHING_TIP = "Running mean over so many batches, with the raw curve behind it"
+
+
+def choices(name: str, title: str, entries: Sequence[str]) -> ComboBox:
+    """Make a list that is as wide as its longest entry; ``title`` is what a screen reader says."""
+    box = ComboBox()
+    box.setObjectName(name)
+    box.setAccessibleName(title)
+    box.addItems(entries)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+    return box
 
 
 def decay_of(batches: int) -> float:
@@ -81,8 +97,8 @@ class PlotBar(QWidget):
         self.smoothing = self._list(
             "plot_smoothing",
             "Smoothing",
-            "Running mean over so many batches, with the raw curve behind it (S)",
-            ["Raw", *(f"Mean of {n}" for n in SMOOTHINGS[1:])],
+            f"{SMOOTHING_TIP} (S)",
+            SMOOTHING_TEXTS,
         )
         self.smoothing.currentIndexChanged.connect(self._on_smoothing)
         self._layout.addStretch(1)
@@ -126,13 +142,9 @@ class PlotBar(QWidget):
         self._icons.append((button, name))
         return button
 
-    def _list(self, name: str, title: str, tip: str, entries: list[str]) -> QComboBox:
-        box = ComboBox()
-        box.setObjectName(name)
-        box.setAccessibleName(title)
+    def _list(self, name: str, title: str, tip: str, entries: Sequence[str]) -> QComboBox:
+        box = choices(name, title, entries)
         box.setToolTip(tip)
-        box.addItems(entries)
-        box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
         self._layout.addWidget(box)
         return box
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Slot
-from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLabel, QWidget
+from PySide6.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QWidget
 
-from app.monitor.plot_bar import AXES, SMOOTHINGS, decay_of
+from app.monitor.plot_bar import (
+    AXES,
+    SMOOTHING_TEXTS,
+    SMOOTHING_TIP,
+    SMOOTHINGS,
+    choices,
+    decay_of,
+)
 from app.runs.overlay import OverlayPlots
-from app.wheel import ComboBox
 
 
 class CurveBar(QWidget):
@@ -16,12 +22,10 @@ class CurveBar(QWidget):
     def __init__(self, plots: OverlayPlots) -> None:
         super().__init__()
         self._plots = plots
-        self.curves = _list("compared_curves", "Curves", ["Loss and norm", "WER by epoch"])
-        self.axis = _list("compared_axis", "x axis", [text for _, text in AXES])
-        self.smoothing = _list(
-            "compared_smoothing", "Smoothing", ["Raw", *(f"Mean of {n}" for n in SMOOTHINGS[1:])]
-        )
-        self.smoothing.setToolTip("Running mean over so many batches, with the raw curve behind it")
+        self.curves = choices("compared_curves", "Curves", ["Loss and norm", "WER by epoch"])
+        self.axis = choices("compared_axis", "x axis", [text for _, text in AXES])
+        self.smoothing = choices("compared_smoothing", "Smoothing", SMOOTHING_TEXTS)
+        self.smoothing.setToolTip(SMOOTHING_TIP)
         self.log = QCheckBox("Lo&g scale of the loss")
         self.log.setObjectName("compared_log")
         row = QHBoxLayout(self)
@@ -57,12 +61,3 @@ class CurveBar(QWidget):
     @Slot(int)
     def _on_smoothing(self, place: int) -> None:
         self._plots.set_decay(decay_of(SMOOTHINGS[place]))
-
-
-def _list(name: str, title: str, entries: list[str]) -> QComboBox:
-    box = ComboBox()
-    box.setObjectName(name)
-    box.setAccessibleName(title)
-    box.addItems(entries)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
-    return box

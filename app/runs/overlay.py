@@ -61,9 +61,6 @@ class OverlayPlots(QWidget):
             plot.canvas.pointed.connect(self.point_at)
             plot.canvas.left.connect(self.point_nowhere)
             plot.canvas.sigDeviceRangeChanged.connect(self.refresh)
-        self.loss.view.y_moved.connect(self._on_loss_y_moved)
-        self.norms.view.y_moved.connect(self._on_norms_y_moved)
-        self.wer.view.y_moved.connect(self._on_wer_y_moved)
         filled = QWidget()
         column = QVBoxLayout(filled)
         column.setContentsMargins(0, 4, 0, 0)
@@ -235,18 +232,6 @@ class OverlayPlots(QWidget):
     def _on_x_moved(self) -> None:
         self._x_held = True
         self.refresh()
-
-    @Slot()
-    def _on_loss_y_moved(self) -> None:
-        self.loss.y_held = True
-
-    @Slot()
-    def _on_norms_y_moved(self) -> None:
-        self.norms.y_held = True
-
-    @Slot()
-    def _on_wer_y_moved(self) -> None:
-        self.wer.y_held = True
 
 
 class _Empty(QWidget):

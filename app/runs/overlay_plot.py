@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyqtgraph as pg
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
@@ -86,6 +86,7 @@ class OverlayPlot(QWidget):
         self.log = log
         self.y_held = False
         self.view = TimeView()
+        self.view.y_moved.connect(self._on_y_moved)
         left = (ShareAxis if column == WER else HeightAxis)(orientation="left")
         left.setWidth(AXIS_WIDTH)
         left.enableAutoSIPrefix(False)
@@ -249,3 +250,7 @@ class OverlayPlot(QWidget):
         low = min(low, 0.0)
         span = max(high - low, 1e-6)
         return low - 0.03 * span, high + 0.06 * span
+
+    @Slot()
+    def _on_y_moved(self) -> None:
+        self.y_held = True
