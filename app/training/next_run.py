@@ -15,6 +15,7 @@ from app.training.run_panel import RunPanel
 from core.config import DEMO_CORPUS, RunConfig, config_to_toml, load_config
 from core.errors import ConfigError
 from signscope.errors import SignScopeError
+from signscope.files import write_atomically
 
 
 class NextRun(QObject):
@@ -169,7 +170,7 @@ class NextRun(QObject):
         if config is None:
             return
         try:
-            Path(path).write_text(config_to_toml(config), encoding="utf-8")
+            write_atomically(Path(path), config_to_toml(config).encode())
         except OSError as error:
             self._messages.tell(
                 "The settings could not be written.",
