@@ -52,7 +52,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         guard(connection)
         _check_format(connection, path)
         _check_schema(connection, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:  # ValueError: a text that is not UTF-8
         connection.close()
         raise damaged(path, str(error)) from error
     except BaseException:

@@ -197,7 +197,7 @@ class DetailsReader(Closing):
                 Metric(step, at, name, np.nan if value is None else value)
                 for step, at, name, value in found
             ]
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._unreadable(error) from error
 
     def optimizers(self) -> list[int]:

@@ -824,6 +824,18 @@ def test_a_view_in_the_place_of_a_table_is_refused(tmp_path: Path) -> None:
         LedgerReader(path)
 
 
+def test_a_description_of_a_table_that_is_no_text_any_more_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write(path, [make_step(step) for step in range(5)])
+    content = bytearray(path.read_bytes())
+    content[content.index(b"CREATE TABLE steps")] = 0xBF  # begins no character in UTF-8
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match="damaged"):
+        LedgerReader(path)
+    with pytest.raises(LedgerError, match="damaged"):
+        Ledger(path, META)
+
+
 def test_a_trigger_made_while_a_run_trains_does_not_run(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger(path, META)
