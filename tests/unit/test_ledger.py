@@ -828,7 +828,7 @@ def test_a_description_of_a_table_that_is_no_text_any_more_is_named(tmp_path: Pa
     path = tmp_path / "ledger.sqlite"
     write(path, [make_step(step) for step in range(5)])
     content = bytearray(path.read_bytes())
-    content[content.index(b"CREATE TABLE steps")] = 0xBF  # begins no character in UTF-8
+    content[content.index(b"blank_fraction")] = 0xBF  # a name to SQLite, but no UTF-8
     path.write_bytes(content)
     with pytest.raises(LedgerError, match="damaged"):
         LedgerReader(path)
