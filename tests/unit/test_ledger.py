@@ -828,7 +828,8 @@ def test_a_description_of_a_table_that_is_no_text_any_more_is_named(tmp_path: Pa
     path = tmp_path / "ledger.sqlite"
     write(path, [make_step(step) for step in range(5)])
     content = bytearray(path.read_bytes())
-    content[content.index(b"blank_fraction")] = 0xBF  # a name to SQLite, but no UTF-8
+    # SQLite's own words about it quote the byte, and then are no UTF-8 either.
+    content[content.index(b"TABLE steps (") + len("TABLE steps ")] = 0xBF
     path.write_bytes(content)
     with pytest.raises(LedgerError, match="damaged"):
         LedgerReader(path)
